@@ -1,0 +1,111 @@
+"""Every error this library raises of its own accord.
+
+::
+
+    CoordinationError
+    ├── ConfigurationError              an option, URL or credential is wrong
+    ├── CoordinatorUnavailableError     Redis cannot be reached, or refuses, within the deadline
+    │   ├── CoordinatorAccessError      ... because it refuses the credentials (also Configuration)
+    │   └── CoordinatorCircuitOpenError ... because the breaker is open (also CircuitBreakerOpen)
+    ├── CircuitBreakerOpenError         a circuit breaker refuses the call
+    ├── MessageDecodeError              stored bytes are no message
+    ├── MessageTooLargeError            a message exceeds ``max_message_bytes`` (also ValueError)
+    ├── AgentNotFoundError              no live agent of that id
+    ├── RequestTimeoutError             no reply came in time
+    └── RemoteAgentError                the agent that was asked failed
+
+Arguments of the wrong type or value raise the builtin ``TypeError`` and ``ValueError``.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AgentNotFoundError",
+    "CircuitBreakerOpenError",
+    "ConfigurationError",
+    "CoordinationError",
+    "CoordinatorAccessError",
+    "CoordinatorCircuitOpenError",
+    "CoordinatorUnavailableError",
+    "MessageDecodeError",
+    "MessageTooLargeError",
+    "RemoteAgentError",
+    "RequestTimeoutError",
+]
+
+
+class CoordinationError(Exception):
+    """The root of this library's errors."""
+
+
+class ConfigurationError(CoordinationError):
+    """An option, a URL or a relation between options is wrong; the message says what to change."""
+
+
+class CoordinatorUnavailableError(CoordinationError):
+    """Redis could not be reached, or refused to serve, within the deadline of the call.
+
+    ``__cause__`` is the last error of the client. The call may or may not have been carried
+    out; every method of the coordinator can be repeated safely.
+    """
+
+
+class CoordinatorAccessError(ConfigurationError, CoordinatorUnavailableError):
+    """Redis refuses the user name, the password or the command: retrying cannot help."""
+
+
+class CircuitBreakerOpenError(CoordinationError):
+    """A circuit breaker is open and refuses the call without trying it.
+
+    Attributes:
+        retry_after: Seconds until the breaker lets a call through to try again.
+    """
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        """Keep the message and the seconds to wait."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class CoordinatorCircuitOpenError(CircuitBreakerOpenError, CoordinatorUnavailableError):
+    """The circuit breaker around Redis is open: Redis failed repeatedly just now."""
+
+
+class MessageDecodeError(CoordinationError):
+    """Stored bytes are no message; the text names the path of the field that is wrong.
+
+    Attributes:
+        raw: The bytes as they were stored.
+    """
+
+    def __init__(self, message: str, *, raw: bytes) -> None:
+        """Keep the message and the bytes."""
+        super().__init__(message)
+        self.raw = raw
+
+
+class MessageTooLargeError(CoordinationError, ValueError):
+    """A message is larger, in its stored form, than ``max_message_bytes``."""
+
+
+class AgentNotFoundError(CoordinationError, LookupError):
+    """No agent of that id, type or capability is alive."""
+
+
+class RequestTimeoutError(CoordinationError):
+    """No reply to a request arrived before its deadline."""
+
+
+class RemoteAgentError(CoordinationError):
+    """The agent that was asked raised an error and its retries are used up.
+
+    Attributes:
+        error_type: Name of the exception's class at the other end.
+        attempts: How many times the request was tried.
+    """
+
+    def __init__(self, message: str, *, error_type: str, attempts: int) -> None:
+        """Keep what is known of the failure at the other end."""
+        super().__init__(message)
+        self.error_type = error_type
+        self.attempts = attempts
