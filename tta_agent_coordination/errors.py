@@ -15,6 +15,9 @@
     └── RemoteAgentError                the agent that was asked failed
 
 Arguments of the wrong type or value raise the builtin ``TypeError`` and ``ValueError``.
+
+Every keyword of a constructor has a default, which is what lets pickle carry the errors
+between processes.
 """
 
 from __future__ import annotations
@@ -61,7 +64,7 @@ class CircuitBreakerOpenError(CoordinationError):
         retry_after: Seconds until the breaker lets a call through to try again.
     """
 
-    def __init__(self, message: str, *, retry_after: float) -> None:
+    def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
         """Keep the message and the seconds to wait."""
         super().__init__(message)
         self.retry_after = retry_after
@@ -78,7 +81,7 @@ class MessageDecodeError(CoordinationError):
         raw: The bytes as they were stored.
     """
 
-    def __init__(self, message: str, *, raw: bytes) -> None:
+    def __init__(self, message: str, *, raw: bytes = b"") -> None:
         """Keep the message and the bytes."""
         super().__init__(message)
         self.raw = raw
@@ -104,7 +107,7 @@ class RemoteAgentError(CoordinationError):
         attempts: How many times the request was tried.
     """
 
-    def __init__(self, message: str, *, error_type: str, attempts: int) -> None:
+    def __init__(self, message: str, *, error_type: str = "", attempts: int = 0) -> None:
         """Keep what is known of the failure at the other end."""
         super().__init__(message)
         self.error_type = error_type

@@ -1,0 +1,66 @@
+"""Checks of arguments, made before anything is sent; each says what was given and what is taken."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+MAX_DURATION = 10 * 365 * 86_400.0
+"""Seconds. Longer durations are refused: they are mistakes, and would overflow a score."""
+
+
+def instance_of(name: str, value: object, kind: type[T]) -> T:
+    """Return `value` when it is a `kind`, else raise a ``TypeError`` that names it."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {_article(kind.__name__)}, not {describe(value)}")
+    return value
+
+
+def duration(name: str, value: object) -> float:
+    """Return `value` as seconds: a finite number, not negative, at most `MAX_DURATION`."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number of seconds, not {describe(value)}")
+    if not math.isfinite(value) or not 0 <= value <= MAX_DURATION:
+        raise ValueError(
+            f"{name} must be a finite number of seconds from 0 to {MAX_DURATION:.0f}, not {value!r}"
+        )
+    return float(value)
+
+
+def count(name: str, value: object, *, least: int = 0) -> int:
+    """Return `value` when it is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number, not {describe(value)}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
+    return value
+
+
+def factor(name: str, value: object) -> float:
+    """Return `value` when it is a finite number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, not {describe(value)}")
+    if not math.isfinite(value) or value < 1:
+        raise ValueError(f"{name} must be a finite number of at least 1, not {value!r}")
+    return float(value)
+
+
+def strings(name: str, value: object) -> tuple[str, ...]:
+    """Return an iterable of strings as a tuple; a bare string is refused, not split."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} must be a sequence of strings, not {describe(value)}")
+    items: Iterable[object] = value
+    return tuple(instance_of(f"each of {name}", item, str) for item in items)
+
+
+def describe(value: object) -> str:
+    """Name a value and its type for an error message, cut short when it is long."""
+    text = repr(value)
+    return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[0] in 'AEIOUaeiou' else 'a'} {noun}"

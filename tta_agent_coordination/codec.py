@@ -1,0 +1,178 @@
+"""How messages are stored: as JSON, through a cattrs converter of our own.
+
+A message is one JSON object. Fields that have their default are left out; fields that a newer
+version added are ignored by an older one. ``v`` is the version of the format.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from cattrs import Converter, transform_error
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+
+from tta_agent_coordination.checks import describe
+from tta_agent_coordination.errors import MessageDecodeError, MessageTooLargeError
+from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.message import AgentMessage, RoutingKey
+
+FORMAT_VERSION = 1
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_NAMES = {
+    "message_id": "id",
+    "sender": "from",
+    "recipient": "to",
+    "message_type": "type",
+    "timestamp": "at",
+}
+
+
+def to_microseconds(moment: datetime) -> int:
+    """Return microseconds since 1970."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def from_microseconds(microseconds: int) -> datetime:
+    """Return the moment, in UTC."""
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+parse_agent_id = lru_cache(maxsize=4096)(AgentId.parse)
+
+
+def _agent_id(value: object, _type: object) -> AgentId:
+    if not isinstance(value, str):
+        raise TypeError(f"an agent is stored as a string, not {describe(value)}")
+    return parse_agent_id(value)
+
+
+def _moment(value: object, _type: object) -> datetime:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"a time is stored as whole microseconds, not {describe(value)}")
+    return from_microseconds(value)
+
+
+def _as_it_is(value: Any, _type: object = None) -> Any:
+    return value
+
+
+def _converter(*, detailed: bool) -> Converter:
+    converter = Converter(detailed_validation=detailed)
+    converter.register_unstructure_hook(AgentId, str)
+    converter.register_structure_hook(AgentId, _agent_id)
+    converter.register_unstructure_hook(datetime, to_microseconds)
+    converter.register_structure_hook(datetime, _moment)
+    converter.register_unstructure_hook(
+        RoutingKey,
+        make_dict_unstructure_fn(RoutingKey, converter, _cattrs_omit_if_default=True),
+    )
+    fields: dict[str, Any] = {
+        name: override(rename=stored, omit_if_default=True) for name, stored in _NAMES.items()
+    }
+    # The model checks these itself; cattrs would copy or coerce what is in them.
+    for name in ("payload", "headers", "ttl", "correlation_id", "priority", "message_type"):
+        fields[name] = override(
+            rename=_NAMES.get(name),
+            omit_if_default=name != "payload",
+            struct_hook=_as_it_is,
+            unstruct_hook=_as_it_is,
+        )
+    converter.register_structure_hook(
+        AgentMessage, make_dict_structure_fn(AgentMessage, converter, **fields)
+    )
+    converter.register_unstructure_hook(
+        AgentMessage,
+        make_dict_unstructure_fn(AgentMessage, converter, _cattrs_omit_if_default=True, **fields),
+    )
+    return converter
+
+
+# Structuring with paths for errors takes twice as long, so it is done only when there is one.
+_fast, _careful = _converter(detailed=False), _converter(detailed=True)
+_unstructure: Callable[[AgentMessage], dict[str, Any]] = _fast.get_unstructure_hook(AgentMessage)
+_structure: Callable[[object, type], AgentMessage] = _fast.get_structure_hook(AgentMessage)
+_dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+_dumps_ascii = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def encode(message: AgentMessage, sender: AgentId, recipient: AgentId, *, limit: int) -> bytes:
+    """Return the stored form of `message`, with `sender` and `recipient` in place of its own.
+
+    Args:
+        message: What to store.
+        sender: Wins over the message's own.
+        recipient: Likewise.
+        limit: Bytes that the stored form may have.
+
+    Raises:
+        TypeError: The payload holds something that is no JSON, or a key that is no string.
+        ValueError: It holds NaN, an infinity or itself.
+        MessageTooLargeError: The stored form is larger than `limit`.
+    """
+    data = _unstructure(message)
+    data["v"], data["from"], data["to"] = FORMAT_VERSION, str(sender), str(recipient)
+    try:
+        text = _dumps(data)
+        _refuse_other_keys(message.payload)
+    except RecursionError:
+        raise ValueError("the payload is nested too deeply for JSON") from None
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"the payload cannot be stored as JSON: {error}") from None
+    try:
+        body = text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can only escape
+        body = _dumps_ascii(data).encode()
+    if len(body) > limit:
+        raise MessageTooLargeError(
+            f"message {message.message_id} has {len(body)} bytes in its stored form, and "
+            f"max_message_bytes is {limit}; store the content elsewhere and send its address"
+        )
+    return body
+
+
+def decode(raw: bytes) -> AgentMessage:
+    """Return the message of a stored form.
+
+    Raises:
+        MessageDecodeError: The bytes are no message; the text names the path of the bad field.
+    """
+    try:
+        data = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise MessageDecodeError(f"stored bytes are no JSON: {error}", raw=raw) from error
+    if not isinstance(data, dict):
+        raise MessageDecodeError(f"a stored message is an object, not {describe(data)}", raw=raw)
+    try:
+        return _structure(data, AgentMessage)
+    except Exception as error:
+        raise MessageDecodeError(
+            f"stored bytes are no message: {_path(data, error)}", raw=raw
+        ) from error
+
+
+def _path(data: object, error: Exception) -> str:
+    try:
+        _careful.structure(data, AgentMessage)
+    except Exception as detailed:  # noqa: BLE001 - as above
+        return "; ".join(transform_error(detailed, path="$"))
+    return str(error)
+
+
+def _refuse_other_keys(value: object) -> None:
+    """JSON would turn other keys into strings, and two keys into one."""
+    if isinstance(value, dict):
+        for key, item in value.items():  # pyright: ignore[reportUnknownVariableType]
+            if not isinstance(key, str):
+                raise TypeError(f"keys must be strings, not {describe(key)}")
+            if isinstance(item, (dict, list, tuple)):
+                _refuse_other_keys(item)  # pyright: ignore[reportUnknownArgumentType]
+    elif isinstance(value, (list, tuple)):
+        for item in value:  # pyright: ignore[reportUnknownVariableType]
+            if isinstance(item, (dict, list, tuple)):
+                _refuse_other_keys(item)  # pyright: ignore[reportUnknownArgumentType]

@@ -1,0 +1,123 @@
+"""The scripts, bound to the keys of an inbox and to the gates."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import attrs
+
+from tta_agent_coordination import checks, policy
+from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.keys import Keys
+from tta_agent_coordination.policy import InboxPolicy
+from tta_agent_coordination.transport.gate import Command, Gate
+from tta_agent_coordination.transport.link import Link
+from tta_agent_coordination.transport.scripts import Script
+
+Argument = bytes | str | int | float
+
+
+def microseconds(seconds: float) -> int:
+    """Return a duration as the scripts take it."""
+    return round(seconds * 1_000_000)
+
+
+def milliseconds(seconds: float) -> int:
+    """Return a time to live as Redis takes it: whole milliseconds, at least one."""
+    return max(round(seconds * 1000), 1)
+
+
+def new_call_id() -> str:
+    """Return what a script recognizes a repeated call by; also the nonce of a lease."""
+    return secrets.token_hex(8)
+
+
+HORIZON = microseconds(policy.WAIT_SLICE)
+"""What becomes due within this time is announced to those who wait."""
+
+
+_HOST = "".join(socket.gethostname().split()) or "localhost"
+
+
+def _check_name(_owner: object, _attribute: object, value: object) -> None:
+    if value is None:
+        return
+    name = checks.instance_of("consumer_name", value, str)
+    if not 1 <= len(name) <= 128 or not name.isprintable() or " " in name or name == "-":
+        raise ValueError(
+            "consumer_name must be 1 to 128 printable characters without spaces, "
+            f"not {checks.describe(name)}"
+        )
+
+
+@attrs.define
+class Calls:
+    """Runs scripts on inboxes under the policy in force.
+
+    Attributes:
+        link: The connections.
+        keys: The names of keys.
+        policy: What is asked of inboxes; replaced as a whole by ``configure``.
+        consumer_name: The name under which messages are leased; None for ``host:pid``.
+    """
+
+    link: Link
+    keys: Keys
+    policy: InboxPolicy
+    consumer_name: str | None = attrs.field(validator=_check_name)
+    _prefixes: Any = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Cache what begins the same command again and again."""
+        self._prefixes = lru_cache(maxsize=4096)(self._prefix)
+
+    @property
+    def holder(self) -> str:
+        """The name under which messages are leased, in this process."""
+        return self.consumer_name or f"{_HOST}:{os.getpid()}"
+
+    def command(self, script: Script, agent_id: AgentId, arguments: Sequence[Argument]) -> Command:
+        """Return the command that runs `script` on the inbox of `agent_id`."""
+        return Command((*self._prefixes(script, agent_id), *arguments), script)
+
+    def run(self, script: Script, agent_id: AgentId, *arguments: Argument) -> Any:
+        """Run `script` through the gate for commands and return its reply."""
+        return self._run(self.link.commands, script, agent_id, arguments)
+
+    def run_on_lease(self, script: Script, agent_id: AgentId, *arguments: Argument) -> Any:
+        """Run `script` through the gate for leases and return its reply."""
+        return self._run(self.link.leases, script, agent_id, arguments)
+
+    def run_each(self, runs: Sequence[tuple[AgentId, Command]]) -> list[Any]:
+        """Run commands on several inboxes in as few round trips as the servers allow.
+
+        They go through the gate for commands, in the order given on each inbox.
+        """
+        if self.link.route().spread:
+            groups: dict[object, list[int]] = {}
+            for position, (agent_id, _) in enumerate(runs):
+                groups.setdefault(agent_id, []).append(position)
+        else:
+            groups = {None: list(range(len(runs)))}
+        replies: list[Any] = [None] * len(runs)
+        for positions in groups.values():
+            key = self.keys.inbox(runs[positions[0]][0])["messages"]
+            answers = self.link.commands.run(key, *(runs[i][1] for i in positions))
+            for position, answer in zip(positions, answers, strict=True):
+                replies[position] = answer
+        return replies
+
+    def _run(
+        self, gate: Gate, script: Script, agent_id: AgentId, arguments: Sequence[Argument]
+    ) -> Any:
+        command = self.command(script, agent_id, arguments)
+        return gate.run(str(command.words[3]), command)[0]
+
+    def _prefix(self, script: Script, agent_id: AgentId) -> tuple[Argument, ...]:
+        keys = self.keys.inbox(agent_id)
+        return ("EVALSHA", script.sha, len(script.keys), *(keys[name] for name in script.keys))

@@ -1,0 +1,330 @@
+"""`RedisMessageCoordinator`: checks what it is given and hands it to the part that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import attrs
+
+from tta_agent_coordination import checks, policy
+from tta_agent_coordination.coordinator.calls import Calls
+from tta_agent_coordination.coordinator.dead_letters import DeadLetters
+from tta_agent_coordination.coordinator.directory import Directory
+from tta_agent_coordination.coordinator.inbox import Inbox
+from tta_agent_coordination.coordinator.outbox import Outbox
+from tta_agent_coordination.coordinator.subscriptions import Subscriptions, subscription
+from tta_agent_coordination.delivery import (
+    DeadLetter,
+    InboxStats,
+    LeaseOutcome,
+    MessageResult,
+    MessageSubscription,
+    ReceivedMessage,
+)
+from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.interfaces import MessageCoordinator
+from tta_agent_coordination.keys import Keys
+from tta_agent_coordination.message import (
+    AgentMessage,
+    FailureType,
+    MessageType,
+    failure_type,
+    types_of,
+)
+from tta_agent_coordination.policy import InboxPolicy
+from tta_agent_coordination.transport.link import Link
+from tta_agent_coordination.transport.url import target_of
+
+if TYPE_CHECKING:
+    from redis import Redis
+    from redis.cluster import RedisCluster
+
+DEFAULT_KEY_PREFIX = "tta-coord"
+
+
+class RedisMessageCoordinator(MessageCoordinator):
+    """Carries messages between agents over Redis or Valkey.
+
+    It can be shared by threads, costs nothing until its first call, and works in a process that
+    was forked after it was made. It opens connections of its own to where the client points: one
+    for each thread that is in a call, and one for each that waits.
+    """
+
+    def __init__(
+        self,
+        redis: Redis | RedisCluster,
+        key_prefix: str = DEFAULT_KEY_PREFIX,
+        *,
+        call_timeout: float = policy.DEFAULT_CALL_TIMEOUT,
+        consumer_name: str | None = None,
+        **options: Any,
+    ) -> None:
+        """Make a coordinator; nothing is connected yet.
+
+        Args:
+            redis: A ``redis.Redis``, ``redis.cluster.RedisCluster`` or ``FakeRedis``. Its
+                address, credentials and TLS settings are used; it stays the caller's to close.
+            key_prefix: What every key begins with; coordinators with other prefixes on the same
+                server do not see each other.
+            call_timeout: Seconds that a call may take, all its attempts included; a ``wait`` is
+                not counted.
+            consumer_name: The name under which messages are leased: 1 to 128 printable characters
+                without spaces; by default ``host:pid``.
+            **options: As for `configure`.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong.
+        """
+        if checks.duration("call_timeout", call_timeout) == 0:
+            raise ValueError("call_timeout must be more than 0 seconds")
+        self._calls = Calls(
+            Link(redis, call_timeout=call_timeout),
+            Keys(key_prefix),
+            InboxPolicy(**options),
+            consumer_name,
+        )
+        self._directory = Directory(self._calls)
+        self._outbox = Outbox(self._calls, self._directory)
+        self._inbox = Inbox(self._calls)
+        self._dead_letters = DeadLetters(self._calls, self._outbox)
+        self._subscriptions = Subscriptions(self._calls)
+
+    @classmethod
+    def from_url(cls, url: str, key_prefix: str = DEFAULT_KEY_PREFIX, **options: Any) -> Self:
+        """Make a coordinator for the server at `url`; nothing is connected yet.
+
+        Args:
+            url: ``redis://[user:password@]host[:port][/db]``, ``rediss://…`` for TLS,
+                ``unix://[user:password@]/path[?db=0]``, or
+                ``redis+cluster://host:port[,host:port]`` (``rediss+cluster://`` for TLS).
+            key_prefix: What every key begins with.
+            **options: As for the constructor.
+
+        Raises:
+            ConfigurationError: The URL is of none of these forms.
+        """
+        return cls(cast("Redis", target_of(url)), key_prefix, **options)
+
+    def __repr__(self) -> str:
+        """Name the prefix, and nothing that is secret."""
+        return f"<{type(self).__name__} key_prefix={self._calls.keys.prefix!r}>"
+
+    def send_message(
+        self, sender: AgentId, recipient: AgentId, message: AgentMessage, *, delay: float = 0.0
+    ) -> MessageResult:
+        """See `MessageCoordinator.send_message`."""
+        letter = self._outbox.letter(
+            _agent("sender", sender),
+            _agent("recipient", recipient),
+            _message(message),
+            checks.duration("delay", delay),
+        )
+        return self._outbox.send(letter)
+
+    def send_many(self, sender: AgentId, messages: Iterable[AgentMessage]) -> list[MessageResult]:
+        """See `MessageCoordinator.send_many`."""
+        _agent("sender", sender)
+        letters = [
+            self._outbox.letter(sender, message.recipient, message)
+            for message in map(_message, messages)
+        ]
+        return self._outbox.send_all(letters)
+
+    def broadcast_message(
+        self, sender: AgentId, message: AgentMessage, recipients: Iterable[AgentId]
+    ) -> list[MessageResult]:
+        """See `MessageCoordinator.broadcast_message`."""
+        _agent("sender", sender)
+        _message(message)
+        letters = [
+            self._outbox.letter(sender, _agent("each of recipients", recipient), message)
+            for recipient in recipients
+        ]
+        return self._outbox.send_all(letters)
+
+    def subscribe_to_messages(
+        self,
+        agent_id: AgentId,
+        message_types: Iterable[MessageType],
+        *,
+        topics: Iterable[str] = (),
+    ) -> MessageSubscription:
+        """See `MessageCoordinator.subscribe_to_messages`."""
+        wish = subscription(
+            _agent("agent_id", agent_id),
+            types_of(message_types),
+            checks.strings("topics", topics),
+        )
+        self._subscriptions.add(wish)
+        return wish
+
+    def unsubscribe(self, subscription: MessageSubscription) -> None:
+        """See `MessageCoordinator.unsubscribe`."""
+        self._subscriptions.remove(
+            checks.instance_of("subscription", subscription, MessageSubscription)
+        )
+
+    def publish(self, sender: AgentId, message: AgentMessage) -> list[MessageResult]:
+        """See `MessageCoordinator.publish`."""
+        _agent("sender", sender)
+        recipients = self._subscriptions.recipients(_message(message))
+        return self.broadcast_message(sender, message, recipients)
+
+    def receive(
+        self, agent_id: AgentId, visibility_timeout: float = 5.0, *, wait: float = 0.0
+    ) -> ReceivedMessage | None:
+        """See `MessageCoordinator.receive`."""
+        messages = self.receive_many(agent_id, 1, visibility_timeout, wait=wait)
+        return messages[0] if messages else None
+
+    def receive_many(
+        self,
+        agent_id: AgentId,
+        max_messages: int,
+        visibility_timeout: float = 5.0,
+        *,
+        wait: float = 0.0,
+    ) -> list[ReceivedMessage]:
+        """See `MessageCoordinator.receive_many`."""
+        return self._inbox.receive(
+            _agent("agent_id", agent_id),
+            checks.count("max_messages", max_messages, least=1),
+            checks.duration("visibility_timeout", visibility_timeout),
+            checks.duration("wait", wait),
+        )
+
+    def ack(self, agent_id: AgentId, token: str) -> LeaseOutcome:
+        """See `MessageCoordinator.ack`."""
+        return self._inbox.ack(_agent("agent_id", agent_id), [_token(token)])[0]
+
+    def ack_many(self, agent_id: AgentId, tokens: Sequence[str]) -> list[LeaseOutcome]:
+        """See `MessageCoordinator.ack_many`."""
+        return self._inbox.ack(_agent("agent_id", agent_id), checks.strings("tokens", tokens))
+
+    def nack(
+        self,
+        agent_id: AgentId,
+        token: str,
+        failure: FailureType = FailureType.TRANSIENT,
+        error: str | None = None,
+        *,
+        delay: float | None = None,
+    ) -> LeaseOutcome:
+        """See `MessageCoordinator.nack`."""
+        if error is not None:
+            checks.instance_of("error", error, str)
+        return self._inbox.nack(
+            _agent("agent_id", agent_id),
+            _token(token),
+            reason="permanent" if failure_type(failure) is FailureType.PERMANENT else "",
+            error=error,
+            delay=None if delay is None else checks.duration("delay", delay),
+        )
+
+    def extend(self, agent_id: AgentId, token: str, visibility_timeout: float) -> LeaseOutcome:
+        """See `MessageCoordinator.extend`."""
+        visibility = checks.duration("visibility_timeout", visibility_timeout)
+        return self._inbox.extend(_agent("agent_id", agent_id), [_token(token)], visibility)[0]
+
+    def release(self, agent_id: AgentId, token: str) -> LeaseOutcome:
+        """See `MessageCoordinator.release`."""
+        return self._inbox.release(_agent("agent_id", agent_id), _token(token))
+
+    def recover_pending(self, agent_id: AgentId | None = None) -> int:
+        """See `MessageCoordinator.recover_pending`."""
+        if agent_id is not None:
+            return self._inbox.recover(_agent("agent_id", agent_id))[0]
+        total, empty = 0, list[AgentId]()
+        for found in self._directory.inboxes():
+            moved, is_empty = self._inbox.recover(found)
+            total += moved
+            if is_empty:
+                empty.append(found)
+        self._directory.strike_out(empty)
+        return total
+
+    def configure(
+        self,
+        *,
+        queue_size: int | None = None,
+        retry_attempts: int | None = None,
+        backoff_base: float | None = None,
+        backoff_factor: float | None = None,
+        backoff_max: float | None = None,
+        dedup_window: float | None = None,
+        dead_letter_limit: int | None = None,
+        max_message_bytes: int | None = None,
+    ) -> None:
+        """See `MessageCoordinator.configure`."""
+        asked: dict[str, Any] = {
+            "queue_size": queue_size,
+            "retry_attempts": retry_attempts,
+            "backoff_base": backoff_base,
+            "backoff_factor": backoff_factor,
+            "backoff_max": backoff_max,
+            "dedup_window": dedup_window,
+            "dead_letter_limit": dead_letter_limit,
+            "max_message_bytes": max_message_bytes,
+        }
+        changes = {name: value for name, value in asked.items() if value is not None}
+        self._calls.policy = attrs.evolve(self._calls.policy, **changes)
+
+    def stats(self, agent_id: AgentId) -> InboxStats:
+        """See `MessageCoordinator.stats`."""
+        return self._inbox.stats(_agent("agent_id", agent_id))
+
+    def purge(self, agent_id: AgentId) -> int:
+        """See `MessageCoordinator.purge`."""
+        return self._inbox.purge(_agent("agent_id", agent_id))
+
+    def dead_letters(
+        self, agent_id: AgentId, *, limit: int = 100, offset: int = 0
+    ) -> list[DeadLetter]:
+        """See `MessageCoordinator.dead_letters`."""
+        return self._dead_letters.read(
+            _agent("agent_id", agent_id),
+            limit=checks.count("limit", limit),
+            offset=checks.count("offset", offset),
+        )
+
+    def replay_dead_letters(
+        self,
+        agent_id: AgentId,
+        *,
+        message_ids: Sequence[str] | None = None,
+        to: AgentId | None = None,
+        limit: int | None = None,
+    ) -> int:
+        """See `MessageCoordinator.replay_dead_letters`."""
+        return self._dead_letters.replay(
+            _agent("agent_id", agent_id),
+            None if message_ids is None else checks.strings("message_ids", message_ids),
+            None if to is None else _agent("to", to),
+            None if limit is None else checks.count("limit", limit),
+        )
+
+    def purge_dead_letters(
+        self, agent_id: AgentId, *, message_ids: Sequence[str] | None = None
+    ) -> int:
+        """See `MessageCoordinator.purge_dead_letters`."""
+        return self._dead_letters.purge(
+            _agent("agent_id", agent_id),
+            None if message_ids is None else checks.strings("message_ids", message_ids),
+        )
+
+    def close(self) -> None:
+        """See `MessageCoordinator.close`."""
+        self._calls.link.close()
+
+
+def _agent(name: str, value: object) -> AgentId:
+    return checks.instance_of(name, value, AgentId)
+
+
+def _message(value: object) -> AgentMessage:
+    return checks.instance_of("message", value, AgentMessage)
+
+
+def _token(value: object) -> str:
+    return checks.instance_of("token", value, str)

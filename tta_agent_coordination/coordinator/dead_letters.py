@@ -1,0 +1,101 @@
+"""Dead letters: read, replay and drop them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tta_agent_coordination.coordinator import records
+from tta_agent_coordination.coordinator.calls import Calls, milliseconds, new_call_id
+from tta_agent_coordination.coordinator.outbox import Outbox
+from tta_agent_coordination.delivery import DeadLetter
+from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.transport import scripts
+from tta_agent_coordination.transport.gate import Command
+
+_A_STEP = 100
+
+
+class DeadLetters:
+    """The dead letters of all inboxes."""
+
+    def __init__(self, calls: Calls, outbox: Outbox) -> None:
+        """Read through `calls`; what is replayed elsewhere is sent by `outbox`."""
+        self._calls = calls
+        self._outbox = outbox
+
+    def read(self, agent_id: AgentId, *, limit: int, offset: int) -> list[DeadLetter]:
+        """Return dead letters, the oldest first."""
+        found = self._calls.run(scripts.DEAD_LIST, agent_id, offset, limit) if limit else []
+        letters = (records.dead_letter(*pair) for pair in zip(found[::2], found[1::2], strict=True))
+        return [letter for letter in letters if letter is not None]
+
+    def replay(
+        self,
+        agent_id: AgentId,
+        message_ids: Sequence[str] | None,
+        to: AgentId | None,
+        limit: int | None,
+    ) -> int:
+        """Make dead letters receivable again, here or in the inbox of `to`."""
+        chosen = self._chosen(agent_id, message_ids, limit)
+        if to is None or to == agent_id:
+            return sum(self._replay_here(agent_id, some) for some in _steps(chosen))
+        return sum(self._replay_to(agent_id, to, some) for some in _steps(chosen))
+
+    def purge(self, agent_id: AgentId, message_ids: Sequence[str] | None) -> int:
+        """Drop dead letters: those named, or all."""
+        if message_ids is None:
+            return self._drop(agent_id, (), everything=True)
+        names = [records.raw_text(name) for name in message_ids]
+        return sum(self._drop(agent_id, some) for some in _steps(names))
+
+    def _chosen(
+        self, agent_id: AgentId, message_ids: Sequence[str] | None, limit: int | None
+    ) -> list[bytes]:
+        if message_ids is not None:
+            return [records.raw_text(name) for name in message_ids][:limit]
+        if limit == 0:
+            return []
+        key = self._calls.keys.inbox(agent_id)["dead"]
+        last = -1 if limit is None else limit - 1
+        return self._calls.link.commands.run(key, Command(("ZRANGE", key, 0, last)))[0]
+
+    def _replay_here(self, agent_id: AgentId, names: Sequence[bytes]) -> int:
+        rules = self._calls.policy
+        return self._calls.run(
+            scripts.DEAD_REPLAY,
+            agent_id,
+            new_call_id(),
+            rules.queue_size,
+            milliseconds(rules.retention),
+            *names,
+        )
+
+    def _replay_to(self, agent_id: AgentId, to: AgentId, names: Sequence[bytes]) -> int:
+        # Two inboxes may be on two servers, so it is stored there first and dropped here after:
+        # what is interrupted in between is recognized there when it is replayed again.
+        wanted = {records.text(name) for name in names}
+        key = self._calls.keys.inbox(agent_id)["dead_records"]
+        stored = self._calls.link.commands.run(key, Command(("HMGET", key, *names)))[0]
+        letters = [
+            self._outbox.letter(found.queue_message.message.sender, to, found.queue_message.message)
+            for name, record in zip(names, stored, strict=True)
+            if record is not None
+            and (found := records.dead_letter(name, record)) is not None
+            and found.queue_message is not None
+            and found.message_id in wanted
+        ]
+        results = self._outbox.send_all(letters)
+        moved = [records.raw_text(result.message_id) for result in results if result.delivered]
+        return self._drop(agent_id, moved) if moved else 0
+
+    def _drop(self, agent_id: AgentId, names: Sequence[bytes], *, everything: bool = False) -> int:
+        retention = milliseconds(self._calls.policy.retention)
+        return self._calls.run(
+            scripts.DEAD_PURGE, agent_id, new_call_id(), retention, int(everything), *names
+        )
+
+
+def _steps(names: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    for start in range(0, len(names), _A_STEP):
+        yield names[start : start + _A_STEP]

@@ -1,0 +1,60 @@
+"""Which inboxes there are: an index in Redis, so that recovery finds those that nobody reads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from tta_agent_coordination import policy
+from tta_agent_coordination.coordinator.calls import Calls, microseconds
+from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.transport import scripts
+from tta_agent_coordination.transport.gate import Command
+from tta_agent_coordination.transport.scripts import Script
+
+_MOST_REMEMBERED = 10_000
+
+
+class Directory:
+    """Notes the use of inboxes, and lists them.
+
+    On a cluster the index is on another node than most inboxes, so no script can keep both. A
+    sender notes an inbox before it sends, and again each minute; an inbox is struck out when it
+    is empty and was not noted for ten minutes. Thus what holds a message is always listed.
+    """
+
+    def __init__(self, calls: Calls) -> None:
+        """Begin with nothing noted."""
+        self._calls = calls
+        self._noted: dict[AgentId, float] = {}
+
+    def note(self, agent_ids: Iterable[AgentId]) -> None:
+        """See to it that these inboxes are listed; at most one round trip a minute for each."""
+        now = time.monotonic()
+        late = [
+            agent_id
+            for agent_id in agent_ids
+            if now - self._noted.get(agent_id, -policy.INDEX_INTERVAL) >= policy.INDEX_INTERVAL
+        ]
+        if late:
+            self._run(scripts.TOUCH, *(str(agent_id) for agent_id in late))
+            if len(self._noted) > _MOST_REMEMBERED:
+                self._noted.clear()
+            self._noted.update(dict.fromkeys(late, now))
+
+    def inboxes(self) -> list[AgentId]:
+        """Return all that are listed."""
+        key = self._calls.keys.inboxes
+        names = self._calls.link.commands.run(key, Command(("ZRANGE", key, 0, -1)))[0]
+        return [AgentId.parse(name.decode()) for name in names]
+
+    def strike_out(self, empty: Iterable[AgentId]) -> None:
+        """Strike out inboxes that were seen empty, unless they were in use of late."""
+        names = [str(agent_id) for agent_id in empty]
+        if names:
+            self._run(scripts.FORGET, microseconds(policy.RECOVERY_GRACE), *names)
+
+    def _run(self, script: Script, *arguments: str | int) -> None:
+        key = self._calls.keys.inboxes
+        words = ("EVALSHA", script.sha, 1, key, *arguments)
+        self._calls.link.commands.run(key, Command(words, script))

@@ -1,0 +1,280 @@
+"""Receiving: claim messages on lease, wait for them, and settle the leases."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from tta_agent_coordination import policy
+from tta_agent_coordination.coordinator import records
+from tta_agent_coordination.coordinator.calls import (
+    HORIZON,
+    Calls,
+    microseconds,
+    milliseconds,
+    new_call_id,
+)
+from tta_agent_coordination.delivery import InboxStats, LeaseOutcome, ReceivedMessage
+from tta_agent_coordination.errors import CoordinatorUnavailableError, MessageDecodeError
+from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.message import MessagePriority
+from tta_agent_coordination.transport import scripts
+from tta_agent_coordination.transport.gate import Command
+
+logger = logging.getLogger("tta_agent_coordination")
+
+MOST_A_CLAIM = 1000
+"""Messages handed out in one step at most, so that no script holds the server up."""
+LONGEST_ERROR = 4096
+"""Characters kept of the error that a nack gives."""
+
+_JITTER = 0.1
+_NONCE_LENGTH = len(new_call_id())
+_OUTCOMES = {
+    1: LeaseOutcome.DONE,
+    2: LeaseOutcome.ALREADY_DONE,
+    -1: LeaseOutcome.STALE,
+    -2: LeaseOutcome.UNKNOWN,
+}
+
+
+@attrs.frozen
+class Claim:
+    """What one claim brought.
+
+    Attributes:
+        messages: Those that decode.
+        due: Seconds until the inbox has something again: 0 for now, None for not of itself.
+    """
+
+    messages: list[ReceivedMessage]
+    due: float | None
+
+
+class Inbox:
+    """Hands out the messages of inboxes and takes them back."""
+
+    def __init__(self, calls: Calls) -> None:
+        """Receive through `calls`."""
+        self._calls = calls
+        self._unanswered: dict[tuple[AgentId, int], str] = {}
+
+    def receive(
+        self, agent_id: AgentId, most: int, visibility: float, wait: float
+    ) -> list[ReceivedMessage]:
+        """Claim up to `most` messages; wait up to `wait` seconds for the first."""
+        most = min(most, MOST_A_CLAIM)
+        end = time.monotonic() + wait
+        while True:
+            left = end - time.monotonic()
+            claim = self._claim(agent_id, most, visibility, staying=left > 0)
+            if claim.messages:
+                return claim.messages
+            if claim.due == 0:
+                continue
+            if left <= 0:
+                return []
+            self._wait(agent_id, left, claim.due)
+
+    def ack(self, agent_id: AgentId, tokens: Sequence[str]) -> list[LeaseOutcome]:
+        """Finish messages."""
+        rules = self._calls.policy
+        window, retention = microseconds(rules.dedup_window), milliseconds(rules.retention)
+        return self._settle(scripts.ACK, agent_id, tokens, window, retention)
+
+    def extend(
+        self, agent_id: AgentId, tokens: Sequence[str], visibility: float
+    ) -> list[LeaseOutcome]:
+        """Let leases end `visibility` seconds from now."""
+        return self._settle(scripts.EXTEND, agent_id, tokens, microseconds(visibility), HORIZON)
+
+    def release(self, agent_id: AgentId, token: str) -> LeaseOutcome:
+        """Give a message back unhandled."""
+        pair = _split(token)
+        if pair is None:
+            return LeaseOutcome.UNKNOWN
+        nonce, message_id = pair
+        retention = milliseconds(self._calls.policy.retention)
+        answer = self._calls.run_on_lease(
+            scripts.RELEASE, agent_id, new_call_id(), message_id, nonce, retention
+        )
+        return _OUTCOMES[answer]
+
+    def nack(
+        self,
+        agent_id: AgentId,
+        token: str,
+        *,
+        reason: str = "",
+        error: str | None = None,
+        delay: float | None = None,
+    ) -> LeaseOutcome:
+        """Give a message back as failed: for a retry, or to the dead letters with a `reason`."""
+        pair = _split(token)
+        if pair is None:
+            return LeaseOutcome.UNKNOWN
+        nonce, message_id = pair
+        rules = self._calls.policy
+        answer, dropped, died_of = self._calls.run_on_lease(
+            scripts.NACK,
+            agent_id,
+            new_call_id(),
+            message_id,
+            nonce,
+            reason,
+            "-" if error is None else records.raw_text(f"+{error[:LONGEST_ERROR]}"),
+            -1 if delay is None else microseconds(delay),
+            microseconds(rules.backoff_base),
+            rules.backoff_factor,
+            microseconds(rules.backoff_max),
+            random.random() * _JITTER,
+            HORIZON,
+            rules.deliveries,
+            *self._burial(),
+        )
+        _report_dropped(agent_id, dropped)
+        if died_of:
+            logger.warning(
+                "message %s of %s is dead: %s", text_of(message_id), agent_id, died_of.decode()
+            )
+        return _OUTCOMES[answer]
+
+    def recover(self, agent_id: AgentId) -> tuple[int, bool]:
+        """Move expired leases back; return how many, and whether the inbox is empty."""
+        total = 0
+        while True:
+            moved, due, held = self._recover_some(agent_id)
+            total += moved
+            if due != 0:
+                return total, held == 0
+
+    def purge(self, agent_id: AgentId) -> int:
+        """Drop every unfinished message."""
+        retention = milliseconds(self._calls.policy.retention)
+        return self._calls.run(scripts.PURGE, agent_id, new_call_id(), retention)
+
+    def stats(self, agent_id: AgentId) -> InboxStats:
+        """Count what an inbox holds."""
+        priorities = sorted(MessagePriority, reverse=True)
+        delayed, leased, dead, dropped, age, ready = self._calls.run(
+            scripts.STATS, agent_id, *(priority.value for priority in priorities)
+        )
+        oldest = None if int(age) < 0 else int(age) / 1_000_000
+        counts = dict(zip(priorities, ready, strict=True))
+        return InboxStats(counts, delayed, leased, dead, oldest, dropped)
+
+    def _claim(self, agent_id: AgentId, most: int, visibility: float, *, staying: bool) -> Claim:
+        # A claim that no answer came to is made again under its old id: it may have been
+        # carried out, and then it gets the same messages.
+        call = self._unanswered.pop((agent_id, most), None) or new_call_id()
+        try:
+            reply = self._calls.run(
+                scripts.CLAIM,
+                agent_id,
+                call,
+                most,
+                microseconds(visibility),
+                self._calls.holder,
+                int(staying),
+                HORIZON,
+                self._calls.policy.deliveries,
+                *self._burial(),
+            )
+        except BaseException:
+            self._unanswered[agent_id, most] = call
+            raise
+        _, deadline, due, dropped, items = reply
+        _report_dropped(agent_id, dropped)
+        messages = self._decode(agent_id, call, int(deadline), items)
+        seconds = int(due) / 1_000_000
+        # Undecodable messages made room for others: look again.
+        again = len(messages) < len(items)
+        return Claim(messages, 0 if again else None if seconds < 0 else seconds)
+
+    def _decode(
+        self, agent_id: AgentId, call: str, deadline: int, items: Sequence[Any]
+    ) -> list[ReceivedMessage]:
+        messages: list[ReceivedMessage] = []
+        for item in items:
+            try:
+                messages.append(records.received(call, deadline, item))
+            except MessageDecodeError as error:
+                self._bury_undecodable(agent_id, f"{call}:{records.text(item[0])}", error)
+        return messages
+
+    def _bury_undecodable(self, agent_id: AgentId, token: str, error: MessageDecodeError) -> None:
+        try:
+            self.nack(agent_id, token, reason="undecodable", error=str(error))
+        except CoordinatorUnavailableError:
+            # Its lease will pass, and it is tried again; the others are not held up.
+            logger.warning("undecodable message in %s could not be put away now", agent_id)
+
+    def _wait(self, agent_id: AgentId, left: float, due: float | None) -> None:
+        """Block on the server until something is ready, is due, or the time is up.
+
+        The server keeps the time-outs of blocking commands only to a tenth of a second, so at
+        the moment something becomes due it is nudged: what is due moves, and one consumer wakes.
+        """
+        seconds = max(min(left, policy.WAIT_SLICE, left if due is None else due), 0.001)
+        key = self._calls.keys.inbox(agent_id)["wake"]
+        command = Command(("BZPOPMIN", key, f"{seconds:.6f}"))
+        gate = self._calls.link.commands
+        with gate.blocking(key, command, seconds) as answered:
+            if seconds == due and not answered(seconds):
+                self._recover_some(agent_id)
+
+    def _recover_some(self, agent_id: AgentId) -> tuple[int, int, int]:
+        reply = self._calls.run(
+            scripts.RECOVER,
+            agent_id,
+            new_call_id(),
+            HORIZON,
+            self._calls.policy.deliveries,
+            *self._burial(),
+        )
+        moved, due, dropped, held = reply
+        _report_dropped(agent_id, dropped)
+        return moved, int(due), held
+
+    def _burial(self) -> tuple[int, int, int]:
+        rules = self._calls.policy
+        window = microseconds(rules.dedup_window)
+        return rules.dead_letter_limit, window, milliseconds(rules.retention)
+
+    def _settle(
+        self, script: scripts.Script, agent_id: AgentId, tokens: Sequence[str], *options: int
+    ) -> list[LeaseOutcome]:
+        pairs = [_split(token) for token in tokens]
+        known = [pair for pair in pairs if pair is not None]
+        answers: list[int] = []
+        if known:
+            words = [word for nonce, message_id in known for word in (message_id, nonce)]
+            answers = self._calls.run_on_lease(script, agent_id, new_call_id(), *options, *words)
+        found = iter(answers)
+        return [LeaseOutcome.UNKNOWN if pair is None else _OUTCOMES[next(found)] for pair in pairs]
+
+
+def text_of(message_id: bytes) -> str:
+    """Return a message id for the log."""
+    return message_id.decode("utf-8", "replace")
+
+
+def _split(token: str) -> tuple[str, bytes] | None:
+    nonce, colon, message_id = token.partition(":")
+    if not colon or len(nonce) != _NONCE_LENGTH or not nonce.isalnum() or not nonce.isascii():
+        return None
+    return nonce, records.raw_text(message_id)
+
+
+def _report_dropped(agent_id: AgentId, dropped: int) -> None:
+    if dropped:
+        logger.warning(
+            "%d dead letters of %s were dropped: there were more than dead_letter_limit",
+            dropped,
+            agent_id,
+        )

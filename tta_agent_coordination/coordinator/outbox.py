@@ -1,0 +1,115 @@
+"""Sending: to one inbox, to many, and to all who subscribed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from tta_agent_coordination import codec
+from tta_agent_coordination.coordinator.calls import (
+    HORIZON,
+    Calls,
+    microseconds,
+    new_call_id,
+)
+from tta_agent_coordination.coordinator.directory import Directory
+from tta_agent_coordination.delivery import MessageResult
+from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.message import AgentMessage
+from tta_agent_coordination.transport import scripts
+from tta_agent_coordination.transport.gate import Command
+
+QUEUE_FULL = "queue full"
+
+_MESSAGES_A_SCRIPT = 100
+_BYTES_A_ROUND_TRIP = 4 * 1024 * 1024
+_STORED, _DUPLICATE = 1, 2
+
+
+@attrs.frozen
+class Letter:
+    """A message made ready to be stored."""
+
+    recipient: AgentId
+    message_id: str
+    body: bytes
+    priority: int
+    delay: float
+    ttl: float | None
+
+    def arguments(self) -> tuple[str | bytes | int, ...]:
+        """Return what ``send.lua`` takes for each message."""
+        ttl = -1 if self.ttl is None else microseconds(self.ttl)
+        return self.message_id, self.body, self.priority, microseconds(self.delay), ttl
+
+
+class Outbox:
+    """Stores messages in inboxes."""
+
+    def __init__(self, calls: Calls, directory: Directory) -> None:
+        """Send through `calls`, and note in `directory` where to."""
+        self._calls = calls
+        self._directory = directory
+
+    def letter(
+        self, sender: AgentId, recipient: AgentId, message: AgentMessage, delay: float = 0.0
+    ) -> Letter:
+        """Check and encode a message; nothing is sent yet."""
+        limit = self._calls.policy.max_message_bytes
+        body = codec.encode(message, sender, recipient, limit=limit)
+        return Letter(
+            recipient, message.message_id, body, message.priority.value, delay, message.ttl
+        )
+
+    def send(self, letter: Letter) -> MessageResult:
+        """Store one message in one round trip."""
+        self._directory.note((letter.recipient,))
+        command = self._command(letter.recipient, (letter,))
+        [[answer]] = self._calls.run_each(((letter.recipient, command),))
+        return _result(letter, answer)
+
+    def send_all(self, letters: Sequence[Letter]) -> list[MessageResult]:
+        """Store messages in few round trips; the answers come in the order of `letters`."""
+        self._directory.note(dict.fromkeys(letter.recipient for letter in letters))
+        results: list[MessageResult | None] = [None] * len(letters)
+        for load in _loads(letters):
+            runs = [(agent_id, self._command(agent_id, [letters[i] for i in positions]))
+                    for agent_id, positions in load]  # fmt: skip
+            for (_, positions), answers in zip(load, self._calls.run_each(runs), strict=True):
+                for position, answer in zip(positions, answers, strict=True):
+                    results[position] = _result(letters[position], answer)
+        return [result for result in results if result is not None]
+
+    def _command(self, recipient: AgentId, letters: Iterable[Letter]) -> Command:
+        arguments = [new_call_id(), self._calls.policy.queue_size, HORIZON]
+        for letter in letters:
+            arguments += letter.arguments()
+        return self._calls.command(scripts.SEND, recipient, arguments)
+
+
+def _loads(letters: Sequence[Letter]) -> Iterable[list[tuple[AgentId, list[int]]]]:
+    """Divide positions into round trips, each a list of scripts, each for one inbox."""
+    load: list[tuple[AgentId, list[int]]] = []
+    open_scripts: dict[AgentId, list[int]] = {}
+    size = 0
+    for position, letter in enumerate(letters):
+        if size and size + len(letter.body) > _BYTES_A_ROUND_TRIP:
+            yield load
+            load, open_scripts, size = [], {}, 0
+        positions = open_scripts.get(letter.recipient)
+        if positions is None or len(positions) == _MESSAGES_A_SCRIPT:
+            positions = open_scripts[letter.recipient] = []
+            load.append((letter.recipient, positions))
+        positions.append(position)
+        size += len(letter.body)
+    if load:
+        yield load
+
+
+def _result(letter: Letter, answer: int) -> MessageResult:
+    if answer == _STORED:
+        return MessageResult(letter.message_id, delivered=True)
+    if answer == _DUPLICATE:
+        return MessageResult(letter.message_id, delivered=True, duplicate=True)
+    return MessageResult(letter.message_id, delivered=False, error=QUEUE_FULL)

@@ -1,0 +1,74 @@
+"""What the scripts answer, read into models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from tta_agent_coordination import codec
+from tta_agent_coordination.delivery import DeadLetter, QueueMessage, ReceivedMessage
+from tta_agent_coordination.errors import MessageDecodeError
+from tta_agent_coordination.message import AgentMessage
+
+# stored_at expires origin body
+_STORED = re.compile(rb"(\d+) \d+ \S+ ", re.ASCII)
+# reason dead_at score attempts holder length-of-error error stored-message
+_DEAD = re.compile(rb"(\w+) (\d+) \d+ (\d+) (\S+) (\d+) ", re.ASCII)
+
+
+def text(raw: bytes) -> str:
+    """Read a name that may have been written by somebody else; `raw_text` turns it back."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def raw_text(name: str) -> bytes:
+    """Turn back what `text` read."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def received(nonce: str, deadline: int, item: Sequence[bytes | int]) -> ReceivedMessage:
+    """Read one delivery of ``claim.lua``: id, stored message, attempts, error.
+
+    Raises:
+        MessageDecodeError: The stored bytes are no message.
+    """
+    message_id, stored, attempts, error = item
+    queue_message = _queue_message(bytes(stored), int(attempts), bytes(error))
+    token = f"{nonce}:{text(bytes(message_id))}"
+    return ReceivedMessage(token, queue_message, codec.from_microseconds(deadline))
+
+
+def dead_letter(message_id: bytes, record: bytes) -> DeadLetter | None:
+    """Read one dead letter; None when the record itself is no such thing."""
+    match = _DEAD.match(record)
+    if match is None:
+        return None
+    reason, dead_at, attempts, holder, length = match.groups()
+    start = match.end()
+    stored = start + int(length)
+    raw = None
+    try:
+        queue_message = _queue_message(record[stored:], int(attempts), record[start:stored])
+    except MessageDecodeError as error:
+        queue_message, raw = None, error.raw
+    return DeadLetter(
+        queue_message,
+        reason.decode(),
+        codec.from_microseconds(int(dead_at)),
+        None if holder == b"-" else text(holder),
+        message_id=text(message_id),
+        raw=raw,
+    )
+
+
+def _queue_message(stored: bytes, attempts: int, error: bytes) -> QueueMessage:
+    match = _STORED.match(stored)
+    if match is None:
+        raise MessageDecodeError("stored bytes have no time of storing", raw=stored)
+    message: AgentMessage = codec.decode(stored[match.end() :])
+    try:
+        enqueued_at = codec.from_microseconds(int(match[1]))
+    except OverflowError:
+        raise MessageDecodeError("the time of storing is out of range", raw=stored) from None
+    last_error = text(error[1:]) if error.startswith(b"+") else None
+    return QueueMessage(message, message.priority, enqueued_at, attempts, last_error)

@@ -1,0 +1,44 @@
+"""The names of all keys in Redis; nothing else makes one.
+
+``<prefix>:{<agent id>}:<name>`` for what belongs to an inbox: the braces are a hash tag, so that
+all keys of one inbox are in one slot of a cluster. ``<prefix>:<name>`` for what has no inbox.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from tta_agent_coordination import checks
+from tta_agent_coordination.identity import AgentId
+
+_PREFIX = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
+
+INBOX_KEYS = (
+    "messages", "ready", "delayed", "leased", "states", "claims", "marks", "marks_old",
+    "seq", "wake", "dead", "dead_records", "dead_dropped",
+)  # fmt: skip
+
+
+class Keys:
+    """The keys under one prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        """Check the prefix.
+
+        Raises:
+            ValueError: It has a character that would disturb hash tags or patterns.
+        """
+        if _PREFIX.fullmatch(checks.instance_of("key_prefix", prefix, str)) is None:
+            raise ValueError(
+                "key_prefix must be 1 to 128 characters of A-Z a-z 0-9 _ . : / -, not "
+                f"{checks.describe(prefix)}"
+            )
+        self.prefix = prefix
+        self.inboxes = f"{prefix}:inboxes"
+        self.subscriptions = f"{prefix}:subscriptions"
+
+    def inbox(self, agent_id: AgentId) -> Mapping[str, str]:
+        """Return the keys of an inbox by their names."""
+        tag = f"{self.prefix}:{{{agent_id}}}"
+        return {name: f"{tag}:{name}" for name in INBOX_KEYS}

@@ -1,0 +1,48 @@
+-- dead_replay: make dead letters receivable again in the inbox they died in
+--
+-- KEYS    messages ready marks marks_old seq wake dead dead_records
+-- ARGV    call:text queue_size:number retention:number then id, repeated
+-- RETURNS how many were moved
+-- INCLUDE codes clock marks
+--
+-- They start anew: no attempts, at the end of their priority, a full time to live. One that
+-- the inbox holds again meanwhile, or has no room for, stays where it is.
+
+local earlier = recall_call()
+if earlier then return tonumber(earlier) end
+
+local now = now_us()
+local moved = 0
+
+local function renewed(record)
+  local stored, expires, rest = string.match(record, '^(%d+) (%d+) (.*)$')
+  if not stored then return record end
+  if expires ~= '0' then expires = int(now + tonumber(expires) - tonumber(stored)) end
+  return int(now) .. ' ' .. expires .. ' ' .. rest
+end
+
+local function replay(id)
+  local dead = redis.call('HGET', k_dead_records, id)
+  if not dead or redis.call('HEXISTS', k_messages, id) == 1 then return end
+  local score, length, rest = string.match(dead, '^%S+ %d+ (%d+) %d+ %S+ (%d+) (.*)$')
+  if not score then return end
+  local level = math.floor(tonumber(score) / LEVEL)
+  local record = renewed(string.sub(rest, tonumber(length) + 1))
+  redis.call('ZADD', k_ready, int(level * LEVEL + redis.call('INCR', k_seq)), id)
+  redis.call('HSET', k_messages, id, record)
+  redis.call('HDEL', k_marks, id)
+  redis.call('HDEL', k_marks_old, id)
+  redis.call('ZREM', k_dead, id)
+  redis.call('HDEL', k_dead_records, id)
+  moved = moved + 1
+end
+
+for i = 4, #ARGV do
+  if redis.call('HLEN', k_messages) < queue_size then replay(ARGV[i]) end
+end
+
+if moved > 0 then
+  redis.call('ZADD', k_wake, 0, 'w')
+  remember_call(moved)
+end
+return moved

@@ -1,0 +1,25 @@
+-- Move a message to the dead letters; the caller has taken it out of ready, delayed or leased.
+-- Record: reason dead_at score attempts holder length-of-error error stored-message
+local dropped = 0
+
+local function drop_oldest()
+  local excess = redis.call('ZCARD', k_dead) - dead_limit
+  if excess <= 0 then return end
+  local oldest = redis.call('ZPOPMIN', k_dead, math.min(excess, BATCH))
+  for i = 1, #oldest, 2 do
+    redis.call('HDEL', k_dead_records, oldest[i])
+    dropped = dropped + 1
+  end
+  redis.call('INCRBY', k_dead_dropped, #oldest / 2)
+end
+
+local function bury(id, now, state, record, reason, standing)
+  redis.call('HDEL', k_messages, id)
+  redis.call('HDEL', k_states, id)
+  redis.call('HDEL', k_claims, state.nonce)
+  redis.call('HSET', k_dead_records, id, table.concat({ reason, int(now), int(state.score),
+    int(state.attempts), state.holder, int(#state.error), state.error .. record }, ' '))
+  redis.call('ZADD', k_dead, int(now), id)
+  mark_finished(id, now, state, standing)
+  drop_oldest()
+end

@@ -1,0 +1,10 @@
+-- The server's clock, in microseconds since 1970.
+local function now_us()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000000 + tonumber(time[2])
+end
+
+-- Lua would print a large number as 1.76e+15.
+local function int(number)
+  return string.format('%.0f', number)
+end

@@ -1,0 +1,12 @@
+-- Answers of the scripts; delivery outcomes are read in coordinator code by the same numbers.
+local DONE, ALREADY_DONE, STALE, UNKNOWN = 1, 2, -1, -2
+local STORED, DUPLICATE, FULL = 1, 2, -3
+
+-- How a token stands: LIVE until the message is handed out again, else how it was settled.
+local LIVE, ACKED, NACKED, RELEASED, EXPIRED = 'l', 'a', 'n', 'r', 'x'
+
+-- Scores of the ready set: nine levels of priority over 48 bits of sequence, exact below 2^53.
+local LEVEL = 281474976710656
+
+-- At most this many due entries are moved by one script, so that none blocks the server.
+local BATCH = 100

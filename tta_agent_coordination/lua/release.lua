@@ -1,0 +1,17 @@
+-- release: give back a message unhandled, at once, the attempt not counted
+--
+-- KEYS    messages ready leased states claims marks marks_old wake
+-- ARGV    call:text id:text nonce:text retention:number
+-- RETURNS DONE, ALREADY_DONE, STALE or UNKNOWN
+-- INCLUDE codes clock state marks finished judge
+
+local state, answer = judge(id, nonce, RELEASED)
+if not state then return answer end
+
+take_back(id, state)
+state.attempts, state.standing = math.max(state.attempts - 1, 0), RELEASED
+write_state(id, state)
+redis.call('ZADD', k_ready, int(state.score), id)
+redis.call('ZADD', k_wake, 0, 'w')
+remember_call('')
+return DONE

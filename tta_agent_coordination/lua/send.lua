@@ -1,0 +1,52 @@
+-- send: store messages in one inbox, unless it has them already or is full
+--
+-- KEYS    messages ready delayed states marks marks_old seq wake
+-- ARGV    call:text queue_size:number horizon:number then id body priority delay ttl, repeated
+-- RETURNS for each message STORED, DUPLICATE or FULL
+-- INCLUDE codes clock state marks finished
+--
+-- Invariant: the hash `messages` holds exactly the unfinished ones, so its length is what
+-- `queue_size` limits. A call that is repeated meets its own messages by their origin.
+
+local now = now_us()
+local held = redis.call('HLEN', k_messages)
+local answers, seen, awake = {}, {}, false
+
+local function earlier_origin(id)
+  local record = redis.call('HGET', k_messages, id)
+  if record then return string.match(record, '^%d+ %d+ (%S+) ') or '-' end
+  local mark = read_mark(id)
+  return mark and mark.ends > now and mark.origin
+end
+
+local function store(id, body, priority, delay, ttl)
+  local score = (9 - priority) * LEVEL + redis.call('INCR', k_seq)
+  local expires = ttl < 0 and 0 or now + delay + ttl
+  redis.call('HSET', k_messages, id, int(now) .. ' ' .. int(expires) .. ' ' .. call .. ' ' .. body)
+  if delay > 0 then
+    write_state(id, fresh_state(score, call))
+    redis.call('ZADD', k_delayed, int(now + delay), id)
+    awake = awake or delay < horizon
+  else
+    redis.call('ZADD', k_ready, int(score), id)
+    awake = true
+  end
+  held = held + 1
+end
+
+for i = 4, #ARGV, 5 do
+  local id = ARGV[i]
+  local origin = earlier_origin(id)
+  if origin then
+    answers[#answers + 1] = origin == call and not seen[id] and STORED or DUPLICATE
+  elseif held >= queue_size then
+    answers[#answers + 1] = FULL
+  else
+    store(id, ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]))
+    answers[#answers + 1] = STORED
+  end
+  seen[id] = true
+end
+
+if awake then redis.call('ZADD', k_wake, 0, 'w') end
+return answers

@@ -1,0 +1,212 @@
+"""What agents say to each other: the message and the values it is made of."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from enum import IntEnum, StrEnum
+from typing import Any
+
+import attrs
+
+from tta_agent_coordination import checks
+from tta_agent_coordination.identity import AgentId
+
+
+class MessageType(StrEnum):
+    """What a message asks of the one who gets it."""
+
+    REQUEST = "request"
+    """Do something and answer."""
+    RESPONSE = "response"
+    """The answer to a request."""
+    EVENT = "event"
+    """Something happened; no answer is expected."""
+
+
+class MessagePriority(IntEnum):
+    """Which of the waiting messages goes first: all HIGH, then all NORMAL, then all LOW."""
+
+    LOW = 1
+    NORMAL = 5
+    HIGH = 9
+
+
+class FailureType(StrEnum):
+    """Why a message could not be handled, as its consumer says with ``nack``."""
+
+    TRANSIENT = "transient"
+    """It may work later: retried after a back-off."""
+    PERMANENT = "permanent"
+    """It never will: moved to the dead letters at once."""
+    TIMEOUT = "timeout"
+    """It took too long: retried like a transient failure."""
+
+
+@attrs.frozen
+class RoutingKey:
+    """What a published message is about.
+
+    Attributes:
+        topic: Compared with the topics of subscriptions; None matches those that name no topic.
+        tags: Free labels, carried along.
+    """
+
+    topic: str | None = attrs.field(
+        default=None, validator=attrs.validators.optional(attrs.validators.instance_of(str))
+    )
+    tags: tuple[str, ...] = attrs.field(
+        default=(), converter=lambda value: checks.strings("tags", value)
+    )
+
+
+def _message_type(value: object) -> MessageType:
+    try:
+        return MessageType(value)
+    except ValueError:
+        raise ValueError(
+            f"message_type must be one of {', '.join(MessageType)}, not {checks.describe(value)}"
+        ) from None
+
+
+def _priority(value: object) -> MessagePriority:
+    # True equals 1 and would pass for LOW.
+    if isinstance(value, int) and not isinstance(value, bool) and value in (1, 5, 9):
+        return MessagePriority(value)
+    raise ValueError(
+        f"priority must be LOW (1), NORMAL (5) or HIGH (9), not {checks.describe(value)}"
+    )
+
+
+def _object(name: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a JSON object (a dict), not {checks.describe(value)}")
+    items: Mapping[Any, Any] = value
+    return dict(items)
+
+
+def _payload(value: object) -> dict[str, Any]:
+    return _object("payload", value)
+
+
+def _headers(value: object) -> dict[str, str]:
+    headers = _object("headers", value)
+    for name, text in headers.items():
+        checks.instance_of("each name in headers", name, str)
+        checks.instance_of(f"header {name!r}", text, str)
+    return headers
+
+
+def _check_message_id(_owner: object, _attribute: object, value: object) -> None:
+    checks.instance_of("message_id", value, str)
+    text = str(value)
+    if not 6 <= len(text) <= 128 or not text.isprintable() or " " in text or not _encodes(text):
+        raise ValueError(
+            "message_id must be 6 to 128 printable characters without spaces, "
+            f"not {checks.describe(value)}"
+        )
+
+
+def _encodes(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _check_timestamp(_owner: object, _attribute: object, value: object) -> None:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise ValueError(
+            f"timestamp must be a datetime with a time zone, not {checks.describe(value)}"
+        )
+
+
+def _agent(_owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    checks.instance_of(attribute.name, value, AgentId)
+
+
+def _ttl(value: object) -> float | None:
+    return None if value is None else checks.duration("ttl", value)
+
+
+def _new_message_id() -> str:
+    return uuid.uuid4().hex
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@attrs.frozen
+class AgentMessage:
+    """One message from one agent to another.
+
+    Messages are compared by value. The `payload` and `headers` given are copied one level deep.
+
+    Attributes:
+        sender: Who sends it.
+        recipient: Whose inbox it goes to.
+        payload: A JSON object; nested values are checked when it is sent.
+        message_type: REQUEST, RESPONSE or EVENT.
+        priority: HIGH goes before NORMAL before LOW.
+        routing: Topic and tags, for subscribers.
+        message_id: 6 to 128 printable characters without spaces; a second message of the same id
+            to the same inbox is taken for a repetition and not stored.
+        timestamp: When it was made, with a time zone. For people: no decision depends on it.
+        correlation_id: What ties a response to its request.
+        reply_to: Where the answer is to go; None for the sender's inbox.
+        ttl: Seconds, by the server's clock from the moment it was stored, in which it must be
+            handed out; afterwards it goes to the dead letters as ``expired``. None: no limit.
+        headers: Strings that travel along, such as a trace context.
+
+    Raises:
+        TypeError: A field is of the wrong type.
+        ValueError: A field has a value that is not allowed.
+    """
+
+    sender: AgentId = attrs.field(validator=_agent)
+    recipient: AgentId = attrs.field(validator=_agent)
+    payload: dict[str, Any] = attrs.field(factory=dict[str, Any], converter=_payload, hash=False)
+    message_type: MessageType = attrs.field(
+        default=MessageType.EVENT, converter=_message_type, kw_only=True
+    )
+    priority: MessagePriority = attrs.field(
+        default=MessagePriority.NORMAL, converter=_priority, kw_only=True
+    )
+    routing: RoutingKey = attrs.field(
+        default=RoutingKey(), validator=attrs.validators.instance_of(RoutingKey), kw_only=True
+    )
+    message_id: str = attrs.field(
+        factory=_new_message_id, validator=_check_message_id, kw_only=True
+    )
+    timestamp: datetime = attrs.field(factory=_now, validator=_check_timestamp, kw_only=True)
+    correlation_id: str | None = attrs.field(
+        default=None,
+        validator=attrs.validators.optional(attrs.validators.instance_of(str)),
+        kw_only=True,
+    )
+    reply_to: AgentId | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_agent), kw_only=True
+    )
+    ttl: float | None = attrs.field(default=None, converter=_ttl, kw_only=True)
+    headers: dict[str, str] = attrs.field(
+        factory=dict[str, str], converter=_headers, hash=False, kw_only=True
+    )
+
+
+def types_of(value: Iterable[MessageType]) -> tuple[MessageType, ...]:
+    """Return message types in the order of their names, each once; at least one is needed."""
+    if isinstance(value, str):
+        raise TypeError(f"message_types must be a sequence of types, not {value!r}")
+    found = tuple(sorted({_message_type(item) for item in value}))
+    if not found:
+        raise ValueError("message_types must name at least one MessageType")
+    return found
+
+
+def failure_type(value: object) -> FailureType:
+    """Return a failure type, also of its name."""
+    try:
+        return FailureType(value)
+    except ValueError:
+        raise ValueError(
+            f"failure must be one of {', '.join(FailureType)}, not {checks.describe(value)}"
+        ) from None

@@ -1,0 +1,100 @@
+"""Options that travel together, their defaults, and the relations between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from tta_agent_coordination import checks
+
+DEFAULT_CALL_TIMEOUT = 5.0
+"""Seconds that one call may take, all its attempts included."""
+DEFAULT_QUEUE_SIZE = 10_000
+"""Unfinished messages that an inbox holds at most."""
+DEFAULT_RETRY_ATTEMPTS = 3
+"""Deliveries after the first before a message is given up."""
+DEFAULT_BACKOFF_BASE = 1.0
+"""Seconds before the first retry."""
+DEFAULT_BACKOFF_FACTOR = 2.0
+"""What each further retry multiplies the wait by."""
+DEFAULT_BACKOFF_MAX = 30.0
+"""Seconds that a retry waits at most."""
+DEFAULT_DEDUP_WINDOW = 60.0
+"""Seconds after its end for which a message that is sent again is recognized."""
+DEFAULT_MAX_MESSAGE_BYTES = 1024 * 1024
+"""Bytes of a message in its stored form."""
+DEFAULT_DEAD_LETTER_LIMIT = 10_000
+"""Dead letters kept for an inbox."""
+
+WAIT_SLICE = 9.0
+"""Seconds that a consumer waits before it looks again by itself: two commands in nine seconds."""
+REPLAY_WINDOW = 60.0
+"""Seconds for which a repeated call is recognized, however short the dedup window."""
+RECOVERY_GRACE = 600.0
+"""Seconds for which an inbox is listed after its last use; ten times what senders renew it in."""
+INDEX_INTERVAL = 60.0
+"""Seconds after which a sender notes again that it uses an inbox."""
+ATTEMPTS_IN_A_CALL = 3
+"""A silent server is tried so often in a call: no attempt may take more than its share."""
+RETRY_FIRST_WAIT = 0.02
+"""Seconds; full jitter between nothing and this, doubled at each attempt."""
+RETRY_LONGEST_WAIT = 0.5
+"""Seconds between two attempts at most."""
+BREAKER_FAILURES = 5
+"""Failures in a row, not counting the first of a call, that open the breaker around Redis."""
+BREAKER_RESET = 1.0
+"""Seconds after which an open breaker lets one call try."""
+
+
+def _count(least: int) -> Callable[[object, attrs.Attribute[int], object], None]:
+    def check(_owner: object, attribute: attrs.Attribute[int], value: object) -> None:
+        checks.count(attribute.name, value, least=least)
+
+    return check
+
+
+def _duration(_owner: object, attribute: attrs.Attribute[float], value: object) -> None:
+    checks.duration(attribute.name, value)
+
+
+def _factor(_owner: object, attribute: attrs.Attribute[float], value: object) -> None:
+    checks.factor(attribute.name, value)
+
+
+@attrs.frozen(kw_only=True)
+class InboxPolicy:
+    """What one coordinator asks of inboxes. Configure all that share an inbox alike.
+
+    Attributes:
+        queue_size: Unfinished messages (ready, delayed, leased) that an inbox holds at most.
+        retry_attempts: Deliveries after the first before a message goes to the dead letters.
+        backoff_base: Seconds before the first retry.
+        backoff_factor: What each further retry multiplies the wait by; at least 1.
+        backoff_max: Seconds that a retry waits at most.
+        dedup_window: Seconds after its end for which a message sent again is recognized.
+        dead_letter_limit: Dead letters kept for an inbox; the oldest are dropped, and counted.
+        max_message_bytes: Size of a message in its stored form.
+
+    Raises:
+        TypeError, ValueError: A value is not allowed.
+    """
+
+    queue_size: int = attrs.field(default=DEFAULT_QUEUE_SIZE, validator=_count(1))
+    retry_attempts: int = attrs.field(default=DEFAULT_RETRY_ATTEMPTS, validator=_count(0))
+    backoff_base: float = attrs.field(default=DEFAULT_BACKOFF_BASE, validator=_duration)
+    backoff_factor: float = attrs.field(default=DEFAULT_BACKOFF_FACTOR, validator=_factor)
+    backoff_max: float = attrs.field(default=DEFAULT_BACKOFF_MAX, validator=_duration)
+    dedup_window: float = attrs.field(default=DEFAULT_DEDUP_WINDOW, validator=_duration)
+    dead_letter_limit: int = attrs.field(default=DEFAULT_DEAD_LETTER_LIMIT, validator=_count(1))
+    max_message_bytes: int = attrs.field(default=DEFAULT_MAX_MESSAGE_BYTES, validator=_count(64))
+
+    @property
+    def deliveries(self) -> int:
+        """How often a message is handed out at most."""
+        return self.retry_attempts + 1
+
+    @property
+    def retention(self) -> float:
+        """Seconds for which a mark of a finished message is kept at least."""
+        return max(self.dedup_window, REPLAY_WINDOW)

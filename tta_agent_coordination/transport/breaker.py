@@ -1,0 +1,111 @@
+"""The circuit breaker of a gate: pybreaker decides, and is never held while Redis is waited for."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from typing import Any
+
+import pybreaker
+
+from tta_agent_coordination import policy
+from tta_agent_coordination.errors import CoordinatorCircuitOpenError
+
+logger = logging.getLogger(__name__)
+
+
+class Breaker:
+    """Counts failures in a row; refuses calls after too many, but for one now and then.
+
+    ``pybreaker.CircuitBreaker.call`` holds its lock while the function runs, and counts Ctrl-C as
+    a failure. So the calls are made outside, and it is given a function that only returns or
+    raises what came of them.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Begin closed; `name` is for the log and for errors."""
+        self._name = name
+        self._opened = _OpenedAt()
+        self._breaker = pybreaker.CircuitBreaker(
+            fail_max=policy.BREAKER_FAILURES,
+            reset_timeout=policy.BREAKER_RESET,
+            listeners=[self._opened],
+            name=name,
+        )
+        self._trial = threading.Lock()
+
+    @property
+    def state(self) -> str:
+        """``closed``, ``open`` or ``half-open``."""
+        return self._breaker.current_state
+
+    def admit(self) -> bool:
+        """Let a call through, or not.
+
+        Returns:
+            Whether the call is the one trial of a breaker that was open; tell `succeeded`,
+            `failed` or `abandoned`.
+
+        Raises:
+            CoordinatorCircuitOpenError: The breaker is open, or its trial is under way.
+        """
+        if self._breaker.current_state == pybreaker.STATE_CLOSED:
+            return False
+        left = self._opened.at + policy.BREAKER_RESET - time.monotonic()
+        if left > 0 or not self._trial.acquire(blocking=False):
+            raise CoordinatorCircuitOpenError(
+                f"Redis failed {policy.BREAKER_FAILURES} times in a row; the circuit breaker "
+                f"{self._name!r} tries it again in {max(left, 0.0):.1f} s",
+                retry_after=max(left, 0.0),
+            )
+        self._breaker.half_open()
+        return True
+
+    def succeeded(self, *, trial: bool) -> None:
+        """The server answered: close, and forget the failures."""
+        if self._breaker.current_state == pybreaker.STATE_CLOSED:
+            if self._breaker.fail_counter:
+                self._breaker.call(_succeed)
+        else:
+            self._breaker.close()
+        self.abandoned(trial=trial)
+
+    def failed(self, error: Exception, *, trial: bool) -> None:
+        """The server could not be reached: count it; the last of many, or a trial, opens."""
+        if trial or self._breaker.current_state == pybreaker.STATE_CLOSED:
+            with contextlib.suppress(pybreaker.CircuitBreakerError, _CountedError):
+                self._breaker.call(_fail, error)
+        self.abandoned(trial=trial)
+
+    def abandoned(self, *, trial: bool) -> None:
+        """Nothing is known of the server; give the place of a trial back."""
+        if trial:
+            self._trial.release()
+
+
+class _CountedError(Exception):
+    """What pybreaker counts."""
+
+
+def _succeed() -> None:
+    return None
+
+
+def _fail(error: Exception) -> None:
+    raise _CountedError from error
+
+
+class _OpenedAt(pybreaker.CircuitBreakerListener):
+    """Says each change of state once in the log, and when it opened on a monotonic clock."""
+
+    at = 0.0
+
+    def state_change(self, cb: pybreaker.CircuitBreaker, old_state: Any, new_state: Any) -> None:
+        if new_state.name == pybreaker.STATE_OPEN:
+            self.at = time.monotonic()
+        level = logging.INFO if new_state.name == pybreaker.STATE_CLOSED else logging.WARNING
+        logger.log(
+            level, "circuit breaker %s: %s after %s", cb.name, new_state.name, old_state.name
+        )

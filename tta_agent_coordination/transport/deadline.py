@@ -1,0 +1,96 @@
+"""One deadline for all that a call does, on a clock that only goes forward."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, cast
+
+
+class _Current(threading.local):
+    end: float | None = None
+
+
+_current = _Current()
+
+
+@contextmanager
+def until(end: float) -> Iterator[None]:
+    """Bound every socket operation of this thread by `end`, a time of ``time.monotonic()``."""
+    before = _current.end
+    _current.end = end if before is None else min(before, end)
+    try:
+        yield
+    finally:
+        _current.end = before
+
+
+def remaining() -> float | None:
+    """Seconds left to the operation in hand, at least 1 ms; None outside of `until`.
+
+    Raises:
+        TimeoutError: None are left.
+    """
+    end = _current.end
+    if end is None:
+        return None
+    left = end - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the deadline of the call has passed")
+    return max(left, 0.001)
+
+
+class _Socket(Protocol):
+    """The part that is used of a socket, plain or TLS."""
+
+    def gettimeout(self) -> float | None: ...
+    def settimeout(self, value: float | None, /) -> None: ...
+    def recv(self, *args: int) -> bytes: ...
+    def recv_into(self, *args: object) -> int: ...
+    def sendall(self, data: bytes, /) -> None: ...
+
+
+class DeadlineSocket:
+    """A connected socket whose every operation ends by the deadline in force.
+
+    A plain time-out begins anew with each byte that arrives, so that a peer which sends one byte
+    a second can hold a caller for ever. Everything else is the wrapped socket's own.
+    """
+
+    def __init__(self, sock: object) -> None:
+        """Wrap a connected socket, plain or TLS."""
+        self._sock = cast("_Socket", sock)
+        self._limit = self._sock.gettimeout()
+
+    def __getattr__(self, name: str) -> object:
+        """Hand everything but the operations below to the wrapped socket."""
+        return getattr(self._sock, name)
+
+    def settimeout(self, limit: float | None) -> None:
+        """Set the time-out that holds where it is shorter than the deadline."""
+        self._limit = limit
+        self._sock.settimeout(limit)
+
+    def recv(self, *args: int) -> bytes:
+        """Receive, within the deadline."""
+        self._arm()
+        return self._sock.recv(*args)
+
+    def recv_into(self, *args: object) -> int:
+        """Receive into a buffer, within the deadline."""
+        self._arm()
+        return self._sock.recv_into(*args)
+
+    def sendall(self, data: bytes) -> None:
+        """Send, within the deadline."""
+        self._arm()
+        self._sock.sendall(data)
+
+    def _arm(self) -> None:
+        if self._limit == 0:  # a poll: it does not wait
+            return
+        left = remaining()
+        if left is not None:
+            self._sock.settimeout(left if self._limit is None else min(left, self._limit))

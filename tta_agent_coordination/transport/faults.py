@@ -1,0 +1,101 @@
+"""What an error of Redis or of the way to it means for the call that met it."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from redis import exceptions as redis_errors
+
+from tta_agent_coordination.errors import (
+    CoordinationError,
+    CoordinatorAccessError,
+    CoordinatorUnavailableError,
+)
+
+
+class Fault(Enum):
+    """What the gate does next."""
+
+    LOST = "lost"
+    """The connection failed, the reply with it: repeat on a new one."""
+    NOT_NOW = "not now"
+    """The server is there but cannot serve yet: repeat after a while."""
+    UNKNOWN_SCRIPT = "unknown script"
+    """The server has forgotten its scripts: load them and repeat."""
+    REDIRECTED = "redirected"
+    """Another node of the cluster owns the key by now."""
+    REFUSED = "refused"
+    """The credentials or permissions do not allow it: repeating cannot help."""
+    FULL = "full"
+    """The server is out of memory and evicts nothing."""
+    FAILED = "failed"
+    """An error in the command itself, or in the data it met."""
+
+
+# By the first word of the reply: redis-py has no class for some, and within scripts for none.
+_BY_CODE = {
+    "ASK": Fault.NOT_NOW,
+    "BUSY": Fault.NOT_NOW,
+    "CLUSTERDOWN": Fault.NOT_NOW,
+    "LOADING": Fault.NOT_NOW,
+    "MASTERDOWN": Fault.NOT_NOW,
+    "MISCONF": Fault.NOT_NOW,
+    "MOVED": Fault.REDIRECTED,
+    "NOAUTH": Fault.REFUSED,
+    "NOPERM": Fault.REFUSED,
+    "NOREPLICAS": Fault.NOT_NOW,
+    "NOSCRIPT": Fault.UNKNOWN_SCRIPT,
+    "OOM": Fault.FULL,
+    "READONLY": Fault.NOT_NOW,
+    "TRYAGAIN": Fault.NOT_NOW,
+    "UNBLOCKED": Fault.NOT_NOW,
+    "UNKILLABLE": Fault.NOT_NOW,
+    "WRONGPASS": Fault.REFUSED,
+}
+_BY_CLASS: tuple[tuple[type[Exception], Fault], ...] = (
+    (redis_errors.NoScriptError, Fault.UNKNOWN_SCRIPT),
+    (redis_errors.MovedError, Fault.REDIRECTED),
+    # The slot is on its way to another node: over as soon as it has arrived there.
+    (redis_errors.AskError, Fault.NOT_NOW),
+    (redis_errors.ReadOnlyError, Fault.NOT_NOW),
+    (redis_errors.TryAgainError, Fault.NOT_NOW),
+    (redis_errors.ClusterDownError, Fault.NOT_NOW),
+    (redis_errors.MasterDownError, Fault.NOT_NOW),
+    (redis_errors.BusyLoadingError, Fault.NOT_NOW),
+    (redis_errors.OutOfMemoryError, Fault.FULL),
+    (redis_errors.NoPermissionError, Fault.REFUSED),
+    (redis_errors.AuthenticationError, Fault.REFUSED),
+    (redis_errors.AuthorizationError, Fault.REFUSED),
+    (redis_errors.ConnectionError, Fault.LOST),
+    (redis_errors.TimeoutError, Fault.LOST),
+    (redis_errors.RedisClusterException, Fault.LOST),
+    (OSError, Fault.LOST),
+)
+
+
+def fault_of(error: Exception) -> Fault:
+    """Return what `error` means."""
+    for kind, fault in _BY_CLASS:
+        if isinstance(error, kind):
+            return fault
+    text = str(error)
+    for code, fault in _BY_CODE.items():
+        # Redis 6.2 wraps the error that a script met: "ERR Error running script … -READONLY …".
+        if text.startswith(code) or f"-{code} " in text or f": {code} " in text:
+            return fault
+    return Fault.FAILED
+
+
+def translate(error: Exception, fault: Fault) -> CoordinationError:
+    """Return the error of our tree for `error`; ``raise … from`` keeps the cause."""
+    if fault is Fault.REFUSED:
+        return CoordinatorAccessError(
+            f"Redis refuses the call: {error}; check the user name, the password and the "
+            "permissions of that user"
+        )
+    if fault is Fault.FULL:
+        return CoordinatorUnavailableError(
+            f"Redis is out of memory and stores nothing more: {error}; raise maxmemory, or let "
+            "consumers work off what is there"
+        )
+    return CoordinationError(f"Redis answered with an error: {error}")

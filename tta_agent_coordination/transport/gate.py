@@ -1,0 +1,233 @@
+"""The gate: the one way to Redis, with a circuit breaker, retries and a deadline around it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import attrs
+import backoff
+from redis.exceptions import NoScriptError, ResponseError
+
+from tta_agent_coordination import policy
+from tta_agent_coordination.errors import ConfigurationError, CoordinatorUnavailableError
+from tta_agent_coordination.transport.breaker import Breaker
+from tta_agent_coordination.transport.connections import Connection, Route
+from tta_agent_coordination.transport.deadline import until
+from tta_agent_coordination.transport.faults import Fault, fault_of, translate
+from tta_agent_coordination.transport.scripts import Script
+
+Reply = Any
+"""What a server answers: bytes, a number, None or a list of them."""
+
+
+@attrs.frozen
+class Command:
+    """One command to the server.
+
+    Attributes:
+        words: The command and its arguments.
+        script: The script it calls, so that a server which forgot it can be told again.
+    """
+
+    words: tuple[bytes | str | int | float, ...]
+    script: Script | None = None
+
+
+class Gate:
+    """Carries commands to Redis and their replies back.
+
+    A call may reach the server several times: whatever passes here can be repeated without
+    changing what it does. It takes no longer than `call_timeout`, and fails at once while the
+    breaker is open. No lock is held while the server is waited for.
+    """
+
+    def __init__(self, route: Callable[[], Route], *, name: str, call_timeout: float) -> None:
+        """Prepare a gate; nothing is connected before the first call.
+
+        Args:
+            route: Returns the way to the servers; asked each time, so that a fork can change it.
+            name: Of the breaker, for the log.
+            call_timeout: Seconds that a call may take, all attempts included.
+        """
+        self._route = route
+        self._name = name
+        self._call_timeout = call_timeout
+        self._share = call_timeout / policy.ATTEMPTS_IN_A_CALL
+        self._closed = threading.Event()
+        self._breaker = Breaker(name)
+        self._pid = os.getpid()
+
+    @property
+    def state(self) -> str:
+        """The breaker's: ``closed``, ``open`` or ``half-open``."""
+        return self._breaker.state
+
+    def close(self) -> None:
+        """Refuse further calls, and end the pauses of those that are retrying."""
+        self._closed.set()
+
+    def run(self, key: str, *commands: Command) -> list[Reply]:
+        """Send commands in one round trip and return their replies.
+
+        Args:
+            key: Decides which node of a cluster is asked.
+            commands: For keys in the slot of `key`; each can be repeated without harm.
+
+        Raises:
+            CoordinatorUnavailableError: Redis could not be reached, or refused.
+            CoordinatorCircuitOpenError: It failed often just now, and was not tried.
+            CoordinationError: Redis answered with an error that no repetition mends.
+        """
+        end = time.monotonic() + self._call_timeout
+        trial = self._enter()
+        try:
+            replies = self._attempt(key, commands, end)
+        except Exception as error:  # noqa: BLE001 - sorted by what it means, or raised again
+            return self._retry(key, commands, end, error, trial=trial)
+        except BaseException:
+            self._breaker.abandoned(trial=trial)
+            raise
+        self._breaker.succeeded(trial=trial)
+        return replies
+
+    def _retry(
+        self, key: str, commands: Sequence[Command], end: float, error: Exception, *, trial: bool
+    ) -> list[Reply]:
+        # The first failure may be a connection that the server closed while it was idle. It is
+        # not counted, unless the call was let through only to see whether the server is back.
+        self._sort(error, counted=trial, trial=trial)
+        if trial:
+            raise _unavailable(error, self._call_timeout) from error
+        for pause in _pauses():
+            if time.monotonic() + pause >= end or self._closed.wait(pause):
+                break
+            try:
+                replies = self._attempt(key, commands, end)
+            except Exception as again:  # noqa: BLE001 - as in run
+                error = again
+                self._sort(error, counted=True, trial=False)
+            else:
+                self._breaker.succeeded(trial=False)
+                return replies
+        raise _unavailable(error, self._call_timeout) from error
+
+    def _sort(self, error: Exception, *, counted: bool, trial: bool) -> None:
+        """Return when `error` is one that may pass; raise what it means when it is not."""
+        fault = fault_of(error)
+        if fault not in (Fault.LOST, Fault.NOT_NOW, Fault.REDIRECTED):
+            self._breaker.succeeded(trial=trial)  # the server is there: it answered
+            raise translate(error, fault) from error
+        self._route().refresh()
+        if counted and fault is not Fault.REDIRECTED:
+            self._breaker.failed(error, trial=trial)
+        else:
+            self._breaker.abandoned(trial=trial)
+
+    @contextmanager
+    def blocking(self, key: str, command: Command, seconds: float) -> Iterator[Callable[..., bool]]:
+        """Send a command that the server answers within `seconds`, and leave when it has.
+
+        It is sent once, and a connection that fails only ends it: the next `run` finds out more.
+        Other calls go on meanwhile, on connections of their own.
+
+        Yields:
+            A function which says whether the answer has come, waiting for it up to so many
+            seconds.
+        """
+        self._enter()
+        try:
+            with self._connection(key) as connection:
+                _send(connection, (command,))
+                yield lambda timeout: connection.can_read(timeout=timeout)
+                with until(time.monotonic() + seconds + self._share):
+                    connection.read_response()
+        except Exception as error:
+            fault = fault_of(error)
+            if fault not in (Fault.LOST, Fault.NOT_NOW, Fault.REDIRECTED):
+                raise translate(error, fault) from error
+            self._closed.wait(next(_pauses()))
+
+    def _enter(self) -> bool:
+        if self._closed.is_set():
+            raise ConfigurationError("this coordinator is closed: make a new one")
+        if self._pid != os.getpid():
+            # The parent's may be locked for ever in the child.
+            self._breaker, self._pid = Breaker(self._name), os.getpid()
+        return self._breaker.admit()
+
+    def _attempt(self, key: str, commands: Sequence[Command], end: float) -> list[Reply]:
+        with until(min(end, time.monotonic() + self._share)), self._connection(key) as connection:
+            replies = _exchange(connection, commands)
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise reply
+        return replies
+
+    @contextmanager
+    def _connection(self, key: str) -> Iterator[Connection]:
+        pool = self._route().pool(key)
+        connection = pool.get_connection()
+        try:
+            yield connection
+        except BaseException:
+            # A reply may still be under way: nobody must take it for the answer to another.
+            connection.disconnect()
+            raise
+        finally:
+            pool.release(connection)
+
+
+def _exchange(connection: Connection, commands: Sequence[Command]) -> list[Reply]:
+    """Send commands and read their replies; errors of the server stand among the replies."""
+    _send(connection, commands)
+    replies = [_read(connection) for _ in commands]
+    unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if unknown:
+        for i, reply in zip(
+            unknown, _teach(connection, [commands[i] for i in unknown]), strict=True
+        ):
+            replies[i] = reply
+    return replies
+
+
+def _teach(connection: Connection, commands: Sequence[Command]) -> list[Reply]:
+    """Load the scripts of `commands` and send them again, all in one round trip."""
+    scripts = {command.script for command in commands if command.script is not None}
+    loads = [Command(("SCRIPT", "LOAD", script.source)) for script in scripts]
+    _send(connection, [*loads, *commands])
+    replies = [_read(connection) for _ in range(len(loads) + len(commands))]
+    return replies[len(loads) :]
+
+
+def _send(connection: Connection, commands: Sequence[Command]) -> None:
+    packed = connection.pack_commands([command.words for command in commands])
+    connection.send_packed_command(packed)
+
+
+def _read(connection: Connection) -> Reply:
+    try:
+        return connection.read_response()
+    except ResponseError as error:
+        return error
+
+
+def _pauses() -> Generator[float]:
+    """Yield pauses in seconds: full jitter below a bound that doubles up to a longest one."""
+    bounds = cast(
+        "Generator[float | None]",
+        backoff.expo(base=2, factor=policy.RETRY_FIRST_WAIT, max_value=policy.RETRY_LONGEST_WAIT),
+    )
+    for bound in bounds:
+        if bound is not None:  # the generators of backoff begin with a None
+            yield backoff.full_jitter(bound)
+
+
+def _unavailable(error: Exception, call_timeout: float) -> CoordinatorUnavailableError:
+    return CoordinatorUnavailableError(
+        f"Redis could not be reached within {call_timeout:g} s; the last error: {error}"
+    )

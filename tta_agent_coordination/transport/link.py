@@ -1,0 +1,43 @@
+"""A link: the route to the servers and the gates on it, good across forks."""
+
+from __future__ import annotations
+
+import os
+
+from tta_agent_coordination import policy
+from tta_agent_coordination.transport.connections import Route, route_to
+from tta_agent_coordination.transport.gate import Gate
+
+
+class Link:
+    """The connections of one coordinator.
+
+    Attributes:
+        commands: The gate for everything but leases.
+        leases: The gate for ack, nack, extend and release, with a breaker of its own.
+    """
+
+    def __init__(self, target: object, *, call_timeout: float) -> None:
+        """Check `target`; nothing is connected before the first call.
+
+        Raises:
+            TypeError: `target` is no synchronous client of redis-py.
+        """
+        self._target = target
+        self._limit = call_timeout / policy.ATTEMPTS_IN_A_CALL
+        self._pid = os.getpid()
+        self._current = route_to(target, limit=self._limit)
+        self.commands = Gate(self.route, name="redis-commands", call_timeout=call_timeout)
+        self.leases = Gate(self.route, name="redis-leases", call_timeout=call_timeout)
+
+    def route(self) -> Route:
+        """Return the route; a child process gets one of its own, with its own connections."""
+        if self._pid != os.getpid():
+            self._current, self._pid = route_to(self._target, limit=self._limit), os.getpid()
+        return self._current
+
+    def close(self) -> None:
+        """Refuse further calls and close every connection."""
+        self.commands.close()
+        self.leases.close()
+        self.route().close()
