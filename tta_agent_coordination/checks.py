@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ def strings(name: str, value: object) -> tuple[str, ...]:
     """Return an iterable of strings as a tuple; a bare string is refused, not split."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise TypeError(f"{name} must be a sequence of strings, not {describe(value)}")
-    items: Iterable[object] = value
+    items = cast("Iterable[object]", value)
     return tuple(instance_of(f"each of {name}", item, str) for item in items)
 
 

@@ -7,10 +7,10 @@ version added are ignored by an older one. ``v`` is the version of the format.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from cattrs import Converter, transform_error
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
@@ -149,16 +149,16 @@ def decode(raw: bytes) -> AgentMessage:
     if not isinstance(data, dict):
         raise MessageDecodeError(f"a stored message is an object, not {describe(data)}", raw=raw)
     try:
-        return _structure(data, AgentMessage)
+        return _structure(cast("dict[str, Any]", data), AgentMessage)
     except Exception as error:
         raise MessageDecodeError(
-            f"stored bytes are no message: {_path(data, error)}", raw=raw
+            f"stored bytes are no message: {_path(raw, error)}", raw=raw
         ) from error
 
 
-def _path(data: object, error: Exception) -> str:
+def _path(raw: bytes, error: Exception) -> str:
     try:
-        _careful.structure(data, AgentMessage)
+        _careful.structure(json.loads(raw), AgentMessage)
     except Exception as detailed:  # noqa: BLE001 - as above
         return "; ".join(transform_error(detailed, path="$"))
     return str(error)
@@ -166,13 +166,15 @@ def _path(data: object, error: Exception) -> str:
 
 def _refuse_other_keys(value: object) -> None:
     """JSON would turn other keys into strings, and two keys into one."""
+    items: Iterable[object] = ()
     if isinstance(value, dict):
-        for key, item in value.items():  # pyright: ignore[reportUnknownVariableType]
+        data = cast("dict[object, object]", value)
+        for key in data:
             if not isinstance(key, str):
                 raise TypeError(f"keys must be strings, not {describe(key)}")
-            if isinstance(item, (dict, list, tuple)):
-                _refuse_other_keys(item)  # pyright: ignore[reportUnknownArgumentType]
+        items = data.values()
     elif isinstance(value, (list, tuple)):
-        for item in value:  # pyright: ignore[reportUnknownVariableType]
-            if isinstance(item, (dict, list, tuple)):
-                _refuse_other_keys(item)  # pyright: ignore[reportUnknownArgumentType]
+        items = cast("Iterable[object]", value)
+    for item in items:
+        if isinstance(item, (dict, list, tuple)):
+            _refuse_other_keys(cast("object", item))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import attrs
 
@@ -11,7 +12,7 @@ from tta_agent_coordination.checks import describe
 _PART = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
-def _check_part(_owner: AgentId, attribute: attrs.Attribute[str | None], value: object) -> None:
+def _check_part(_owner: AgentId, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is None and attribute.name == "instance":
         return
     if not isinstance(value, str) or _PART.fullmatch(value) is None:

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
@@ -82,8 +82,7 @@ def _priority(value: object) -> MessagePriority:
 def _object(name: str, value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a JSON object (a dict), not {checks.describe(value)}")
-    items: Mapping[Any, Any] = value
-    return dict(items)
+    return dict(cast("Mapping[Any, Any]", value))
 
 
 def _payload(value: object) -> dict[str, Any]:

@@ -31,7 +31,7 @@ STOP_TIMEOUT = 5.0
 """Seconds a server may take to end by itself before it is killed."""
 
 _PROBE_INTERVAL = 0.005
-_PROBE_TIMEOUT = 1.0
+_PROBE_TIMEOUT = 0.25
 _LOG_LINES = 5
 _SOCKET_PATH_LIMIT = 103  # bytes, on macOS; Linux allows four more
 _SETTINGS = ("--daemonize", "no", "--logfile", "", "--save", "", "--appendonly", "no")

@@ -25,7 +25,9 @@ class DeadLetters:
 
     def read(self, agent_id: AgentId, *, limit: int, offset: int) -> list[DeadLetter]:
         """Return dead letters, the oldest first."""
-        found = self._calls.run(scripts.DEAD_LIST, agent_id, offset, limit) if limit else []
+        found: list[bytes] = []
+        if limit:
+            found = self._calls.run(scripts.DEAD_LIST, agent_id, offset, limit)
         letters = (records.dead_letter(*pair) for pair in zip(found[::2], found[1::2], strict=True))
         return [letter for letter in letters if letter is not None]
 

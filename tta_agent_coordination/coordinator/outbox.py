@@ -9,6 +9,7 @@ import attrs
 from tta_agent_coordination import codec
 from tta_agent_coordination.coordinator.calls import (
     HORIZON,
+    Argument,
     Calls,
     microseconds,
     new_call_id,
@@ -82,7 +83,7 @@ class Outbox:
         return [result for result in results if result is not None]
 
     def _command(self, recipient: AgentId, letters: Iterable[Letter]) -> Command:
-        arguments = [new_call_id(), self._calls.policy.queue_size, HORIZON]
+        arguments: list[Argument] = [new_call_id(), self._calls.policy.queue_size, HORIZON]
         for letter in letters:
             arguments += letter.arguments()
         return self._calls.command(scripts.SEND, recipient, arguments)

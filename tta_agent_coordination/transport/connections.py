@@ -15,7 +15,6 @@ import attrs
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
-from redis.connection import AbstractConnection
 from redis.retry import Retry
 
 from tta_agent_coordination import checks
@@ -58,7 +57,7 @@ class Connection(Protocol):
 class Pool(Protocol):
     """The part that is used of a redis-py connection pool."""
 
-    connection_class: type
+    connection_class: type[Any]
     connection_kwargs: dict[str, Any]
 
     def get_connection(self) -> Connection:
@@ -111,10 +110,12 @@ class ClusterAddress:
     @classmethod
     def of(cls, client: RedisCluster) -> ClusterAddress:
         """Read them off a client."""
-        settings = dict(client.nodes_manager.connection_kwargs)
+        # redis-py's own types are not complete.
+        known = cast("Any", client)
+        settings = dict[str, Any](known.nodes_manager.connection_kwargs)
         settings.pop("redis_connect_func", None)  # bound to the client it came from
-        nodes = cast("list[ClusterNode]", client.get_nodes())
-        return cls(tuple((str(node.host), int(node.port)) for node in nodes), settings)
+        settings["address_remap"] = known.nodes_manager.address_remap
+        return cls(tuple((node.host, node.port) for node in known.get_nodes()), settings)
 
 
 def route_to(target: object, *, limit: float) -> Route:
@@ -175,22 +176,22 @@ class ClusterRoute:
         self._nodes = address.nodes
         self._settings = _own_settings(address.settings, limit)
         self._settings.pop("retry")  # of single nodes; they get it from the cluster client
-        self._cluster: RedisCluster | None = None
+        self._cluster: Any = None  # a RedisCluster, whose types are not complete
         self._stale = False
 
     def pool(self, key: str) -> Pool:
         """Return the pool of the primary that owns the slot of `key`."""
         cluster = self._connected()
-        node = cast("ClusterNode | None", cluster.get_node_from_key(key))
+        node = cluster.get_node_from_key(key)
         if node is None:
             raise redis.ConnectionError(f"no node of the cluster owns the slot of {key!r}")
-        pool = cast("Any", cluster.get_redis_connection(node).connection_pool)
+        pool = cluster.get_redis_connection(node).connection_pool
         kind = bounded(pool.connection_class)
         if pool.connection_class is not kind:
             pool.disconnect()
             pool.connection_class = kind
             pool.reset()
-        return cast("Pool", pool)
+        return pool
 
     def refresh(self) -> None:
         """Drop idle connections; read the map of slots again before the next command."""
@@ -206,7 +207,7 @@ class ClusterRoute:
             for pool in self._pools(cluster):
                 pool.disconnect()
 
-    def _connected(self) -> RedisCluster:
+    def _connected(self) -> Any:
         if self._cluster is None:
             nodes = [ClusterNode(host, port) for host, port in self._nodes]
             self._cluster = RedisCluster(
@@ -218,10 +219,9 @@ class ClusterRoute:
         return self._cluster
 
     @staticmethod
-    def _pools(cluster: RedisCluster) -> list[Pool]:
-        nodes = cast("list[ClusterNode]", cluster.get_nodes())
-        clients = [node.redis_connection for node in nodes]
-        return [cast("Pool", client.connection_pool) for client in clients if client is not None]
+    def _pools(cluster: Any) -> list[Pool]:
+        clients = (node.redis_connection for node in cluster.get_nodes())
+        return [client.connection_pool for client in clients if client is not None]
 
 
 def _own_settings(settings: dict[str, Any], limit: float) -> dict[str, Any]:
@@ -238,29 +238,26 @@ def _own_settings(settings: dict[str, Any], limit: float) -> dict[str, Any]:
     }
 
 
+class _Bounded:
+    """Mixed into a connection class: its socket keeps to the deadline of the call."""
+
+    socket_connect_timeout: float | None
+
+    def _connect(self) -> DeadlineSocket:
+        self.socket_connect_timeout = remaining() or self.socket_connect_timeout
+        return DeadlineSocket(cast("Any", super())._connect())
+
+
 @cache
-def bounded(kind: type) -> type:
+def bounded(kind: type[Any]) -> type[Any]:
     """Return a connection class like `kind` whose sockets keep to the deadline of the call.
 
     Connections without a socket of the system's, as fakeredis has them, are left as they are.
     """
-    if not issubclass(kind, AbstractConnection) or _is_bounded(kind) or _is_fake(kind):
+    if issubclass(kind, _Bounded) or _is_fake(kind):
         return kind
-
-    class Bounded(kind):  # type: ignore[valid-type, misc] # a base known at run time only
-        bounded_by_deadline = True
-
-        def _connect(self) -> object:
-            self.socket_connect_timeout = remaining() or self.socket_connect_timeout
-            return DeadlineSocket(super()._connect())
-
-    Bounded.__name__ = f"Bounded{kind.__name__}"
-    return Bounded
+    return type(f"Bounded{kind.__name__}", (_Bounded, kind), {})
 
 
-def _is_bounded(kind: type) -> bool:
-    return getattr(kind, "bounded_by_deadline", False)
-
-
-def _is_fake(kind: type) -> bool:
+def _is_fake(kind: type[Any]) -> bool:
     return any(base.__module__.startswith("fakeredis") for base in kind.__mro__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Protocol, cast
 
@@ -17,7 +17,7 @@ _current = _Current()
 
 
 @contextmanager
-def until(end: float) -> Iterator[None]:
+def until(end: float) -> Generator[None]:
     """Bound every socket operation of this thread by `end`, a time of ``time.monotonic()``."""
     before = _current.end
     _current.end = end if before is None else min(before, end)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -129,7 +129,9 @@ class Gate:
             self._breaker.abandoned(trial=trial)
 
     @contextmanager
-    def blocking(self, key: str, command: Command, seconds: float) -> Iterator[Callable[..., bool]]:
+    def blocking(
+        self, key: str, command: Command, seconds: float
+    ) -> Generator[Callable[[float], bool]]:
         """Send a command that the server answers within `seconds`, and leave when it has.
 
         It is sent once, and a connection that fails only ends it: the next `run` finds out more.
@@ -143,7 +145,7 @@ class Gate:
         try:
             with self._connection(key) as connection:
                 _send(connection, (command,))
-                yield lambda timeout: connection.can_read(timeout=timeout)
+                yield connection.can_read
                 with until(time.monotonic() + seconds + self._share):
                     connection.read_response()
         except Exception as error:
@@ -169,7 +171,7 @@ class Gate:
         return replies
 
     @contextmanager
-    def _connection(self, key: str) -> Iterator[Connection]:
+    def _connection(self, key: str) -> Generator[Connection]:
         pool = self._route().pool(key)
         connection = pool.get_connection()
         try:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import redis
-from redis.connection import parse_url
+import redis.connection
 
 from tta_agent_coordination.errors import ConfigurationError
 from tta_agent_coordination.transport.connections import ClusterAddress
 
 SCHEMES = ("redis", "rediss", "unix", "redis+cluster", "rediss+cluster")
+
+
+# redis-py's own types are not complete.
+_CLIENT = cast("Any", redis.Redis)
+_PARSER = cast("Any", redis.connection)
 
 
 def target_of(url: str) -> redis.Redis | ClusterAddress:
@@ -31,7 +36,7 @@ def target_of(url: str) -> redis.Redis | ClusterAddress:
             f"not {scheme[:40]!r}"
         )
     try:
-        return _cluster(url) if scheme.endswith("+cluster") else redis.Redis.from_url(url)
+        return _cluster(url) if scheme.endswith("+cluster") else _CLIENT.from_url(url)
     except ValueError as error:
         # The cause is left out: its text may repeat the URL with its password.
         raise ConfigurationError(
@@ -45,7 +50,9 @@ def _cluster(url: str) -> ClusterAddress:
     login, at, hosts = parts.netloc.rpartition("@")
     nodes = [urlsplit(f"//{host}") for host in hosts.split(",")]
     first, *_ = hosts.split(",")
-    settings: dict[str, Any] = dict(parse_url(f"{scheme}://{login}{at}{first}?{parts.query}"))
+    settings: dict[str, Any] = dict(
+        _PARSER.parse_url(f"{scheme}://{login}{at}{first}?{parts.query}")
+    )
     settings.pop("connection_class", None)
     for name in ("host", "port", "db"):
         settings.pop(name, None)
