@@ -53,15 +53,20 @@ class Breaker:
         """
         if self._breaker.current_state == pybreaker.STATE_CLOSED:
             return False
-        left = self._opened.at + policy.BREAKER_RESET - time.monotonic()
+        left = self._seconds_left()
         if left > 0 or not self._trial.acquire(blocking=False):
-            raise CoordinatorCircuitOpenError(
-                f"Redis failed {policy.BREAKER_FAILURES} times in a row; the circuit breaker "
-                f"{self._name!r} tries it again in {max(left, 0.0):.1f} s",
-                retry_after=max(left, 0.0),
-            )
+            raise self._refusal(left)
         self._breaker.half_open()
         return True
+
+    def check_closed(self) -> None:
+        """Let nothing through but when closed: for what takes too long to be a trial.
+
+        Raises:
+            CoordinatorCircuitOpenError: The breaker is not closed.
+        """
+        if self._breaker.current_state != pybreaker.STATE_CLOSED:
+            raise self._refusal(self._seconds_left())
 
     def succeeded(self, *, trial: bool) -> None:
         """The server answered: close, and forget the failures."""
@@ -83,6 +88,16 @@ class Breaker:
         """Nothing is known of the server; give the place of a trial back."""
         if trial:
             self._trial.release()
+
+    def _seconds_left(self) -> float:
+        return max(self._opened.at + policy.BREAKER_RESET - time.monotonic(), 0.0)
+
+    def _refusal(self, left: float) -> CoordinatorCircuitOpenError:
+        return CoordinatorCircuitOpenError(
+            f"Redis failed {policy.BREAKER_FAILURES} times in a row; the circuit breaker "
+            f"{self._name!r} tries it again in {left:.1f} s",
+            retry_after=left,
+        )
 
 
 class _CountedError(Exception):

@@ -14,7 +14,11 @@ import backoff
 from redis.exceptions import NoScriptError, ResponseError
 
 from tta_agent_coordination import policy
-from tta_agent_coordination.errors import ConfigurationError, CoordinatorUnavailableError
+from tta_agent_coordination.errors import (
+    ConfigurationError,
+    CoordinationError,
+    CoordinatorUnavailableError,
+)
 from tta_agent_coordination.transport.breaker import Breaker
 from tta_agent_coordination.transport.connections import Connection, Route
 from tta_agent_coordination.transport.deadline import until
@@ -141,13 +145,16 @@ class Gate:
             A function which says whether the answer has come, waiting for it up to so many
             seconds.
         """
-        self._enter()
+        self._check_open()
+        self._breaker.check_closed()
         try:
             with self._connection(key) as connection:
                 _send(connection, (command,))
                 yield connection.can_read
                 with until(time.monotonic() + seconds + self._share):
                     connection.read_response()
+        except CoordinationError:  # of the body, which has calls of its own
+            raise
         except Exception as error:
             fault = fault_of(error)
             if fault not in (Fault.LOST, Fault.NOT_NOW, Fault.REDIRECTED):
@@ -155,12 +162,15 @@ class Gate:
             self._closed.wait(next(_pauses()))
 
     def _enter(self) -> bool:
+        self._check_open()
+        return self._breaker.admit()
+
+    def _check_open(self) -> None:
         if self._closed.is_set():
             raise ConfigurationError("this coordinator is closed: make a new one")
         if self._pid != os.getpid():
             # The parent's may be locked for ever in the child.
             self._breaker, self._pid = Breaker(self._name), os.getpid()
-        return self._breaker.admit()
 
     def _attempt(self, key: str, commands: Sequence[Command], end: float) -> list[Reply]:
         with until(min(end, time.monotonic() + self._share)), self._connection(key) as connection:
