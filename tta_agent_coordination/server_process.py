@@ -1,13 +1,13 @@
-"""Run one Redis or Valkey server that ends with the process that started it.
+"""Run a Redis or Valkey server that ends with the process that started it, however that ends.
 
-However that process ends: a shell beside the server reads a pipe that only the starting process
-(and what it forks) holds open, and kills the server when the pipe breaks. Linux's parent-death
-signal would not do: it follows the thread that started the server, not the process.
+A shell beside the server reads a pipe that only that process and its forks hold open, and kills
+the server when it breaks. Linux's parent-death signal follows a thread, not the process.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -33,6 +33,7 @@ STOP_TIMEOUT = 5.0
 _PROBE_INTERVAL = 0.005
 _PROBE_TIMEOUT = 0.25
 _LOG_LINES = 5
+_PORTS = range(20_000, 32_768)
 _SOCKET_PATH_LIMIT = 103  # bytes, on macOS; Linux allows four more
 _SETTINGS = ("--daemonize", "no", "--logfile", "", "--save", "", "--appendonly", "no")
 
@@ -47,10 +48,18 @@ _Address = str | tuple[str, int]
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port of 127.0.0.1 that nobody uses at this moment.
+
+    It is below those that systems hand to outgoing connections, one of which could take it.
+
+    Raises:
+        CoordinatorUnavailableError: None of a hundred ports tried can be used.
+    """
+    for port in random.SystemRandom().sample(_PORTS, 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise CoordinatorUnavailableError("no port of 127.0.0.1 can be used: give a directory instead")
 
 
 class ServerProcess:
@@ -107,8 +116,7 @@ def run_server(
 ) -> ServerProcess:
     """Start a server for this process and those it tells, and wait until it answers.
 
-    It keeps nothing on disk, logs to ``server.log`` in its directory, and belongs to no terminal:
-    Ctrl-C does not reach it.
+    It keeps nothing on disk, logs to ``server.log``, and never gets the terminal's Ctrl-C.
 
     Args:
         binary: The server's executable.
@@ -180,9 +188,8 @@ def _await_answer(server: ServerProcess, address: _Address, log: Path, timeout: 
         if not server.is_running:
             raise ConfigurationError(f"the server did not start: {_last_lines(log)}")
         if time.monotonic() > deadline:
-            raise CoordinatorUnavailableError(
-                f"the server did not answer within {timeout} s: {_last_lines(log)}"
-            )
+            text = f"the server did not answer within {timeout} s: {_last_lines(log)}"
+            raise CoordinatorUnavailableError(text)
         pause.wait(_PROBE_INTERVAL)
 
 

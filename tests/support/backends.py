@@ -1,0 +1,138 @@
+"""What the tests of the contract run over, each for the length of one test."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import fakeredis
+import redis
+from redis.cluster import RedisCluster
+
+from tests.support.proxy import FaultProxy
+from tests.support.servers import Client, LocalCluster, LocalServer, binary_of, close_client
+
+BACKENDS = ("fakeredis", "valkey", "redis62", "cluster", "path")
+"""Every back end; a ``backend`` mark on a test chooses among them."""
+
+REAL_BACKENDS = BACKENDS[1:]
+"""Those with a server, before which a proxy can stand."""
+
+_SCAN_BATCH = 1000
+
+
+class Servers:
+    """The servers of a test session, each started when a test first asks for it."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, LocalServer | LocalCluster] = {}
+
+    def get(self, name: str) -> LocalServer | LocalCluster:
+        if name not in self._started:
+            kind = LocalCluster if name == "cluster" else LocalServer
+            self._started[name] = kind(binary_of(name))
+        return self._started[name]
+
+    def connections(self) -> set[str]:
+        """Every client connection of every server, without the tests' own."""
+        nodes = [node for server in self._started.values() for node in nodes_of(server)]
+        return set[str]().union(*(node.connections() for node in nodes))
+
+    def close(self) -> None:
+        for server in self._started.values():
+            server.close()
+
+
+def nodes_of(server: LocalServer | LocalCluster) -> list[LocalServer]:
+    """Return the single servers of which it consists."""
+    return server.nodes if isinstance(server, LocalCluster) else [server]
+
+
+class Backend:
+    """One back end as one test sees it.
+
+    Attributes:
+        name: One of `BACKENDS`.
+        url: URL for ``from_url``, or None for fakeredis, which has none.
+        addresses: Where its servers listen, as a `FaultProxy` wants them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[..., Client],
+        admins: Sequence[redis.Redis],
+        *,
+        server: LocalServer | LocalCluster | None = None,
+    ) -> None:
+        self.name = name
+        self.url = server.url if server else None
+        self.addresses = tuple(node.address for node in nodes_of(server)) if server else ()
+        self._server = server
+        self._connect = connect
+        self._admins = admins
+        self._clients: list[Client] = []
+
+    @property
+    def restartable(self) -> bool:
+        """Whether `restart` works."""
+        return isinstance(self._server, LocalServer)
+
+    def client(self, **options: object) -> Client:
+        """Return a new client with redis-py's defaults and ``options``; closed with the test."""
+        return self._keep(self._connect(**options))
+
+    def client_through(self, proxy: FaultProxy, **options: object) -> Client:
+        """Return a new client that reaches the server through ``proxy``; closed with the test."""
+        if self.name == "cluster":
+            options["address_remap"] = proxy.remap
+            return self._keep(RedisCluster.from_url(proxy.url, **options))
+        return self._keep(redis.Redis.from_url(proxy.url, **options))
+
+    def restart(self) -> None:
+        """Kill the server with SIGKILL and start it again, empty, at the same address."""
+        assert isinstance(self._server, LocalServer), f"{self.name} is not restartable"
+        self._server.restart()
+
+    def keys(self, pattern: str = "*") -> list[bytes]:
+        """Every key stored now, on all primaries."""
+        return [key for admin in self._admins for key in _scan(admin, pattern)]
+
+    def delete_keys(self, pattern: str = "*") -> None:
+        """Delete the keys that match ``pattern``; the server is the tests' own."""
+        for admin in self._admins:
+            for key in _scan(admin, pattern):
+                admin.unlink(key)
+
+    def close(self) -> None:
+        """Close every client that it made."""
+        for client in self._clients:
+            close_client(client)
+
+    def _keep(self, client: Client) -> Client:
+        self._clients.append(client)
+        return client
+
+
+def _scan(admin: redis.Redis, pattern: str) -> list[bytes]:
+    return list(admin.scan_iter(match=pattern, count=_SCAN_BATCH))
+
+
+@contextmanager
+def open_backend(name: str, servers: Servers) -> Iterator[Backend]:
+    """Offer a back end for one test; its clients are closed behind it."""
+    backend = _fake() if name == "fakeredis" else _real(name, servers.get(name))
+    try:
+        yield backend
+    finally:
+        backend.close()
+
+
+def _fake() -> Backend:
+    connect = partial(fakeredis.FakeRedis, server=fakeredis.FakeServer())
+    return Backend("fakeredis", connect, [connect()])
+
+
+def _real(name: str, server: LocalServer | LocalCluster) -> Backend:
+    kind = RedisCluster if isinstance(server, LocalCluster) else redis.Redis
+    admins = [node.admin for node in nodes_of(server)]
+    return Backend(name, partial(kind.from_url, server.url), admins, server=server)

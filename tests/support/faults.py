@@ -1,0 +1,72 @@
+"""The commands a `FaultProxy` sees, and what it is told to do about them."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+OPENING_COMMANDS = frozenset({"AUTH", "CLIENT", "HELLO", "READONLY", "SELECT"})
+"""What clients send of their own accord when they open a connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command as it arrived from a client."""
+
+    name: str  # in upper case
+    args: tuple[bytes, ...]
+
+    @property
+    def opens_connection(self) -> bool:
+        return self.name in OPENING_COMMANDS
+
+
+class Fate(Enum):
+    """What becomes of a reply."""
+
+    DELIVER = auto()
+    SWALLOW = auto()  # none of it; the connection is closed
+    CUT = auto()  # half of it; the connection is reset
+
+
+Which = int | str | Callable[[Command], bool]
+
+
+class Fault:
+    """What befalls the replies of some commands; tells how often it did.
+
+    The faults of a proxy are asked in the order in which they were set.
+    """
+
+    def __init__(self, which: Which, times: int, fate: Fate) -> None:
+        self.fate = fate
+        self._which = which
+        self._left = times
+        self._commands = 0
+        self._hit = threading.Event()
+
+    @property
+    def used_up(self) -> bool:
+        """Whether it has befallen as many commands as it was to."""
+        return self._hit.is_set()
+
+    def wait(self, timeout: float = 5.0) -> None:
+        """Return once it is used up; fail after ``timeout`` seconds."""
+        assert self._hit.wait(timeout), f"no command met the fault within {timeout} s"
+
+    def hits(self, command: Command) -> bool:
+        """Count ``command`` and say whether the fault is its fate."""
+        self._commands += not command.opens_connection
+        if not self._left or not self._chooses(command):
+            return False
+        self._left -= 1
+        if not self._left:
+            self._hit.set()
+        return True
+
+    def _chooses(self, command: Command) -> bool:
+        if isinstance(self._which, int):
+            return not command.opens_connection and self._commands >= self._which
+        if isinstance(self._which, str):
+            return command.name == self._which.upper()
+        return self._which(command)
