@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterable
 from typing import TypeVar, cast
 
@@ -23,9 +23,11 @@ def duration(name: str, value: object) -> float:
     """Return `value` as seconds: a finite number, not negative, at most `MAX_DURATION`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds, not {describe(value)}")
-    if not math.isfinite(value) or not 0 <= value <= MAX_DURATION:
+    # Comparisons also refuse NaN, and take whole numbers too large for a float.
+    if not 0 <= value <= MAX_DURATION:
         raise ValueError(
-            f"{name} must be a finite number of seconds from 0 to {MAX_DURATION:.0f}, not {value!r}"
+            f"{name} must be a finite number of seconds from 0 to {MAX_DURATION:.0f}, "
+            f"not {describe(value)}"
         )
     return float(value)
 
@@ -35,7 +37,7 @@ def count(name: str, value: object, *, least: int = 0) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be a whole number, not {describe(value)}")
     if value < least:
-        raise ValueError(f"{name} must be at least {least}, not {value}")
+        raise ValueError(f"{name} must be at least {least}, not {describe(value)}")
     return value
 
 
@@ -43,8 +45,8 @@ def factor(name: str, value: object) -> float:
     """Return `value` when it is a finite number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, not {describe(value)}")
-    if not math.isfinite(value) or value < 1:
-        raise ValueError(f"{name} must be a finite number of at least 1, not {value!r}")
+    if not 1 <= value <= sys.float_info.max:
+        raise ValueError(f"{name} must be a finite number of at least 1, not {describe(value)}")
     return float(value)
 
 
@@ -58,7 +60,10 @@ def strings(name: str, value: object) -> tuple[str, ...]:
 
 def describe(value: object) -> str:
     """Name a value and its type for an error message, cut short when it is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # thousands of digits, or of lists in each other
+        text = "one too large to show"
     return f"{text if len(text) <= 80 else text[:77] + '...'} ({type(value).__name__})"
 
 

@@ -21,9 +21,16 @@ from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.message import AgentMessage, RoutingKey
 
 FORMAT_VERSION = 1
+MAX_DEPTH = 500
+"""Objects and arrays in each other that a payload may have, itself included.
+
+Python's own limit depends on its version and on where the stack is: what one process could send,
+another could not read.
+"""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_TOO_DEEP = f"a payload may be nested {MAX_DEPTH} levels deep at most"
 _NAMES = {
     "message_id": "id",
     "sender": "from",
@@ -119,9 +126,9 @@ def encode(message: AgentMessage, sender: AgentId, recipient: AgentId, *, limit:
     data["v"], data["from"], data["to"] = FORMAT_VERSION, str(sender), str(recipient)
     try:
         text = _dumps(data)
-        _refuse_other_keys(message.payload)
+        _check_nested(message.payload, MAX_DEPTH)
     except RecursionError:
-        raise ValueError("the payload is nested too deeply for JSON") from None
+        raise ValueError(_TOO_DEEP) from None
     except (TypeError, ValueError) as error:
         raise type(error)(f"the payload cannot be stored as JSON: {error}") from None
     try:
@@ -164,8 +171,10 @@ def _path(raw: bytes, error: Exception) -> str:
     return str(error)
 
 
-def _refuse_other_keys(value: object) -> None:
-    """JSON would turn other keys into strings, and two keys into one."""
+def _check_nested(value: object, depth: int) -> None:
+    """Refuse keys that JSON would turn into strings, two into one, and nesting beyond `depth`."""
+    if not depth:
+        raise ValueError(_TOO_DEEP)
     items: Iterable[object] = ()
     if isinstance(value, dict):
         data = cast("dict[object, object]", value)
@@ -177,4 +186,4 @@ def _refuse_other_keys(value: object) -> None:
         items = cast("Iterable[object]", value)
     for item in items:
         if isinstance(item, (dict, list, tuple)):
-            _refuse_other_keys(cast("object", item))
+            _check_nested(cast("object", item), depth - 1)

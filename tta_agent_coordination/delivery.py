@@ -18,7 +18,8 @@ class MessageResult:
 
     Attributes:
         message_id: Of the message.
-        delivered: Whether the inbox holds it, or has held it.
+        delivered: Whether the inbox holds it, or has held it: with `duplicate`, the first copy may
+            be finished or a dead letter by now.
         error: Why not, when not: ``"queue full"``.
         duplicate: Whether it had been sent before and nothing was stored this time.
     """
@@ -108,7 +109,8 @@ class DeadLetter:
         reason: ``permanent``, ``attempts_exhausted``, ``lease_expired``, ``expired`` or
             ``undecodable``.
         dead_at: When it died, by the server's clock.
-        last_holder: The consumer that held it last, as ``host:pid:…``; None if nobody did.
+        last_holder: Name of the consumer that held it last, by default ``host:pid``; None if
+            nobody did.
         message_id: Of the message, decodable or not.
         raw: The stored bytes, when they do not decode.
     """
@@ -144,7 +146,8 @@ class InboxStats:
 
     Attributes:
         ready: How many can be received, for each priority.
-        delayed: How many wait for their time.
+        delayed: How many wait for their time, those included whose time has come but which no
+            ``receive`` or ``recover_pending`` has met yet.
         leased: How many are on lease, those included whose deadline has passed but which no
             ``receive`` or ``recover_pending`` has met yet.
         dead: How many dead letters are kept.

@@ -79,7 +79,7 @@ class MessageCoordinator(ABC):
         Args:
             agent_id: Whose inbox they go to.
             message_types: Which types; at least one.
-            topics: Which topics; one that ends in ``*`` stands for all that begin so. None: all.
+            topics: Which topics; one that ends in ``*`` stands for all that begin so. Empty: all.
         """
 
     @abstractmethod

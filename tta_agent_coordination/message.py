@@ -112,7 +112,7 @@ def _encodes(text: str) -> bool:
 
 
 def _check_timestamp(_owner: object, _attribute: object, value: object) -> None:
-    if not isinstance(value, datetime) or value.tzinfo is None:
+    if not isinstance(value, datetime) or value.utcoffset() is None:
         raise ValueError(
             f"timestamp must be a datetime with a time zone, not {checks.describe(value)}"
         )
@@ -152,8 +152,9 @@ class AgentMessage:
         timestamp: When it was made, with a time zone. For people: no decision depends on it.
         correlation_id: What ties a response to its request.
         reply_to: Where the answer is to go; None for the sender's inbox.
-        ttl: Seconds, by the server's clock from the moment it was stored, in which it must be
-            handed out; afterwards it goes to the dead letters as ``expired``. None: no limit.
+        ttl: Seconds, by the server's clock from the moment it was stored or its delay was over, in
+            which it must be handed out, retries included; afterwards it goes to the dead letters
+            as ``expired`` when its turn comes. None: no limit.
         headers: Strings that travel along, such as a trace context.
 
     Raises:

@@ -33,6 +33,8 @@ REPLAY_WINDOW = 60.0
 """Seconds for which a repeated call is recognized, however short the dedup window."""
 RECOVERY_GRACE = 600.0
 """Seconds for which an inbox is listed after its last use; ten times what senders renew it in."""
+INDEX_LIFETIME = 7 * 86_400.0
+"""Seconds for which the list of inboxes outlives its last use."""
 INDEX_INTERVAL = 60.0
 """Seconds after which a sender notes again that it uses an inbox."""
 ATTEMPTS_IN_A_CALL = 3

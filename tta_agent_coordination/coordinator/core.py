@@ -87,7 +87,7 @@ class RedisMessageCoordinator(MessageCoordinator):
         self._directory = Directory(self._calls)
         self._outbox = Outbox(self._calls, self._directory)
         self._inbox = Inbox(self._calls)
-        self._dead_letters = DeadLetters(self._calls, self._outbox)
+        self._dead_letters = DeadLetters(self._calls, self._outbox, self._directory)
         self._subscriptions = Subscriptions(self._calls)
 
     @classmethod

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
+
+import attrs
 
 from tta_agent_coordination.coordinator import records
 from tta_agent_coordination.coordinator.calls import Calls, milliseconds, new_call_id
-from tta_agent_coordination.coordinator.outbox import Outbox
+from tta_agent_coordination.coordinator.directory import Directory
+from tta_agent_coordination.coordinator.outbox import Letter, Outbox
 from tta_agent_coordination.delivery import DeadLetter
 from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.message import AgentMessage
 from tta_agent_coordination.transport import scripts
 from tta_agent_coordination.transport.gate import Command
 
 _A_STEP = 100
+_ALL = 2**48
+"""More dead letters than there can be, and small enough for Lua to count exactly."""
 
 
 class DeadLetters:
     """The dead letters of all inboxes."""
 
-    def __init__(self, calls: Calls, outbox: Outbox) -> None:
+    def __init__(self, calls: Calls, outbox: Outbox, directory: Directory) -> None:
         """Read through `calls`; what is replayed elsewhere is sent by `outbox`."""
         self._calls = calls
+        self._directory = directory
         self._outbox = outbox
 
     def read(self, agent_id: AgentId, *, limit: int, offset: int) -> list[DeadLetter]:
         """Return dead letters, the oldest first."""
         found: list[bytes] = []
         if limit:
-            found = self._calls.run(scripts.DEAD_LIST, agent_id, offset, limit)
+            found = self._calls.run(
+                scripts.DEAD_LIST, agent_id, min(offset, _ALL), min(limit, _ALL)
+            )
         letters = (records.dead_letter(*pair) for pair in zip(found[::2], found[1::2], strict=True))
         return [letter for letter in letters if letter is not None]
 
@@ -41,6 +51,7 @@ class DeadLetters:
         """Make dead letters receivable again, here or in the inbox of `to`."""
         chosen = self._chosen(agent_id, message_ids, limit)
         if to is None or to == agent_id:
+            self._directory.note((agent_id,))
             return sum(self._replay_here(agent_id, some) for some in _steps(chosen))
         return sum(self._replay_to(agent_id, to, some) for some in _steps(chosen))
 
@@ -59,7 +70,7 @@ class DeadLetters:
         if limit == 0:
             return []
         key = self._calls.keys.inbox(agent_id)["dead"]
-        last = -1 if limit is None else limit - 1
+        last = -1 if limit is None else min(limit, _ALL) - 1
         return self._calls.link.commands.run(key, Command(("ZRANGE", key, 0, last)))[0]
 
     def _replay_here(self, agent_id: AgentId, names: Sequence[bytes]) -> int:
@@ -80,7 +91,7 @@ class DeadLetters:
         key = self._calls.keys.inbox(agent_id)["dead_records"]
         stored = self._calls.link.commands.run(key, Command(("HMGET", key, *names)))[0]
         letters = [
-            self._outbox.letter(found.queue_message.message.sender, to, found.queue_message.message)
+            self._letter(found.queue_message.message, to, _replay_id(agent_id, to, record))
             for name, record in zip(names, stored, strict=True)
             if record is not None
             and (found := records.dead_letter(name, record)) is not None
@@ -88,14 +99,27 @@ class DeadLetters:
             and found.message_id in wanted
         ]
         results = self._outbox.send_all(letters)
-        moved = [records.raw_text(result.message_id) for result in results if result.delivered]
+        moved = [
+            records.raw_text(result.message_id)
+            for result in results
+            if result.delivered and not result.duplicate
+        ]
         return self._drop(agent_id, moved) if moved else 0
+
+    def _letter(self, message: AgentMessage, to: AgentId, call: str) -> Letter:
+        return attrs.evolve(self._outbox.letter(message.sender, to, message), call=call)
 
     def _drop(self, agent_id: AgentId, names: Sequence[bytes], *, everything: bool = False) -> int:
         retention = milliseconds(self._calls.policy.retention)
         return self._calls.run(
             scripts.DEAD_PURGE, agent_id, new_call_id(), retention, int(everything), *names
         )
+
+
+def _replay_id(agent_id: AgentId, to: AgentId, record: bytes) -> str:
+    """Name the replay of one dead letter, which is one record: the same whenever it is tried."""
+    what = b"%s %s %s" % (str(agent_id).encode(), str(to).encode(), record)
+    return hashlib.blake2b(what, digest_size=8).hexdigest()
 
 
 def _steps(names: Sequence[bytes]) -> Iterator[Sequence[bytes]]:

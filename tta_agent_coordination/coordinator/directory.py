@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 
 from tta_agent_coordination import policy
-from tta_agent_coordination.coordinator.calls import Calls, microseconds
+from tta_agent_coordination.coordinator.calls import Calls, microseconds, milliseconds
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.transport import scripts
 from tta_agent_coordination.transport.gate import Command
 from tta_agent_coordination.transport.scripts import Script
+
+logger = logging.getLogger("tta_agent_coordination")
 
 _MOST_REMEMBERED = 10_000
 
@@ -20,7 +23,9 @@ class Directory:
 
     On a cluster the index is on another node than most inboxes, so no script can keep both. A
     sender notes an inbox before it sends, and again each minute; an inbox is struck out when it
-    is empty and was not noted for ten minutes. Thus what holds a message is always listed.
+    is empty and was not noted for ten minutes. Thus what holds a message is listed, but for a
+    minute after the server lost its data. The index itself is forgotten when nobody has sent to
+    any inbox, nor recovered all of them, for a week.
     """
 
     def __init__(self, calls: Calls) -> None:
@@ -37,7 +42,8 @@ class Directory:
             if now - self._noted.get(agent_id, -policy.INDEX_INTERVAL) >= policy.INDEX_INTERVAL
         ]
         if late:
-            self._run(scripts.TOUCH, *(str(agent_id) for agent_id in late))
+            life = milliseconds(policy.INDEX_LIFETIME)
+            self._run(scripts.TOUCH, life, *(str(agent_id) for agent_id in late))
             if len(self._noted) > _MOST_REMEMBERED:
                 self._noted.clear()
             self._noted.update(dict.fromkeys(late, now))
@@ -46,15 +52,24 @@ class Directory:
         """Return all that are listed."""
         key = self._calls.keys.inboxes
         names = self._calls.link.commands.run(key, Command(("ZRANGE", key, 0, -1)))[0]
-        return [AgentId.parse(name.decode()) for name in names]
+        found = map(_parse, names)
+        return [agent_id for agent_id in found if agent_id is not None]
 
     def strike_out(self, empty: Iterable[AgentId]) -> None:
         """Strike out inboxes that were seen empty, unless they were in use of late."""
         names = [str(agent_id) for agent_id in empty]
-        if names:
-            self._run(scripts.FORGET, microseconds(policy.RECOVERY_GRACE), *names)
+        life = milliseconds(policy.INDEX_LIFETIME)
+        self._run(scripts.FORGET, microseconds(policy.RECOVERY_GRACE), life, *names)
 
     def _run(self, script: Script, *arguments: str | int) -> None:
         key = self._calls.keys.inboxes
         words = ("EVALSHA", script.sha, 1, key, *arguments)
         self._calls.link.commands.run(key, Command(words, script))
+
+
+def _parse(name: bytes) -> AgentId | None:
+    try:
+        return AgentId.parse(name.decode())
+    except ValueError:
+        logger.warning("an entry in the list of inboxes is no agent and is passed over: %r", name)
+        return None

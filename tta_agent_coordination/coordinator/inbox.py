@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import time
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ LONGEST_ERROR = 4096
 """Characters kept of the error that a nack gives."""
 
 _JITTER = 0.1
+_SHORTEST_WAIT = 0.001
 _NONCE_LENGTH = len(new_call_id())
 _OUTCOMES = {
     1: LeaseOutcome.DONE,
@@ -62,7 +64,7 @@ class Inbox:
     def __init__(self, calls: Calls) -> None:
         """Receive through `calls`."""
         self._calls = calls
-        self._unanswered: dict[tuple[AgentId, int], str] = {}
+        self._unanswered: dict[tuple[int, AgentId, int], list[str]] = {}
 
     def receive(
         self, agent_id: AgentId, most: int, visibility: float, wait: float
@@ -127,7 +129,7 @@ class Inbox:
             message_id,
             nonce,
             reason,
-            "-" if error is None else records.raw_text(f"+{error[:LONGEST_ERROR]}"),
+            _error(error),
             -1 if delay is None else microseconds(delay),
             microseconds(rules.backoff_base),
             rules.backoff_factor,
@@ -170,8 +172,10 @@ class Inbox:
 
     def _claim(self, agent_id: AgentId, most: int, visibility: float, *, staying: bool) -> Claim:
         # A claim that no answer came to is made again under its old id: it may have been
-        # carried out, and then it gets the same messages.
-        call = self._unanswered.pop((agent_id, most), None) or new_call_id()
+        # carried out, and then it gets the same messages. Not in a child process, though: the
+        # parent will ask for them.
+        key = (os.getpid(), agent_id, most)
+        call = self._unanswered_call(key) or new_call_id()
         try:
             reply = self._calls.run(
                 scripts.CLAIM,
@@ -186,7 +190,7 @@ class Inbox:
                 *self._burial(),
             )
         except BaseException:
-            self._unanswered[agent_id, most] = call
+            self._unanswered.setdefault(key, []).append(call)
             raise
         _, deadline, due, dropped, items = reply
         _report_dropped(agent_id, dropped)
@@ -195,6 +199,12 @@ class Inbox:
         # Undecodable messages made room for others: look again.
         again = len(messages) < len(items)
         return Claim(messages, 0 if again else None if seconds < 0 else seconds)
+
+    def _unanswered_call(self, key: tuple[int, AgentId, int]) -> str | None:
+        try:
+            return self._unanswered[key].pop()
+        except (KeyError, IndexError):
+            return None
 
     def _decode(
         self, agent_id: AgentId, call: str, deadline: int, items: Sequence[Any]
@@ -220,13 +230,22 @@ class Inbox:
         The server keeps the time-outs of blocking commands only to a tenth of a second, so at
         the moment something becomes due it is nudged: what is due moves, and one consumer wakes.
         """
-        seconds = max(min(left, policy.WAIT_SLICE, left if due is None else due), 0.001)
+        seconds = max(min(left, policy.WAIT_SLICE), _SHORTEST_WAIT)
+        alarm = None if due is None or due >= seconds else max(due, _SHORTEST_WAIT)
+        if alarm is not None and self._calls.link.route().blocks_sender:
+            seconds = alarm
+        end = time.monotonic() + seconds
         key = self._calls.keys.inbox(agent_id)["wake"]
         command = Command(("BZPOPMIN", key, f"{seconds:.6f}"))
-        gate = self._calls.link.commands
-        with gate.blocking(key, command, seconds) as answered:
-            if seconds == due and not answered(seconds):
-                self._recover_some(agent_id)
+        with self._calls.link.commands.blocking(key, command, seconds) as answered:
+            while alarm is not None and not answered(alarm):
+                alarm = self._nudge(agent_id, end)
+
+    def _nudge(self, agent_id: AgentId, end: float) -> float | None:
+        """Move what is due; return the seconds to the next alarm, None if it comes after `end`."""
+        _, microseconds_left, _ = self._recover_some(agent_id)
+        due = max(microseconds_left / 1_000_000, _SHORTEST_WAIT)
+        return due if microseconds_left >= 0 and time.monotonic() + due < end else None
 
     def _recover_some(self, agent_id: AgentId) -> tuple[int, int, int]:
         reply = self._calls.run(
@@ -257,6 +276,11 @@ class Inbox:
             answers = self._calls.run_on_lease(script, agent_id, new_call_id(), *options, *words)
         found = iter(answers)
         return [LeaseOutcome.UNKNOWN if pair is None else _OUTCOMES[next(found)] for pair in pairs]
+
+
+def _error(text: str | None) -> bytes:
+    """Return an error as the scripts take it; half a surrogate pair is written as its escape."""
+    return b"-" if text is None else f"+{text[:LONGEST_ERROR]}".encode("utf-8", "backslashreplace")
 
 
 def text_of(message_id: bytes) -> str:

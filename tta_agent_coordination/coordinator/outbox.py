@@ -30,7 +30,12 @@ _STORED, _DUPLICATE = 1, 2
 
 @attrs.frozen
 class Letter:
-    """A message made ready to be stored."""
+    """A message made ready to be stored.
+
+    Attributes:
+        call: For a dead letter of another inbox, what its replay is recognized by when it is
+            repeated; None for a message that is sent.
+    """
 
     recipient: AgentId
     message_id: str
@@ -38,6 +43,7 @@ class Letter:
     priority: int
     delay: float
     ttl: float | None
+    call: str | None = None
 
     def arguments(self) -> tuple[str | bytes | int, ...]:
         """Return what ``send.lua`` takes for each message."""
@@ -82,8 +88,15 @@ class Outbox:
                     results[position] = _result(letters[position], answer)
         return [result for result in results if result is not None]
 
-    def _command(self, recipient: AgentId, letters: Iterable[Letter]) -> Command:
-        arguments: list[Argument] = [new_call_id(), self._calls.policy.queue_size, HORIZON]
+    def _command(self, recipient: AgentId, letters: Sequence[Letter]) -> Command:
+        replay = letters[0].call
+        size = self._calls.policy.queue_size
+        arguments: list[Argument] = [
+            replay or new_call_id(),
+            size,
+            HORIZON,
+            int(replay is not None),
+        ]
         for letter in letters:
             arguments += letter.arguments()
         return self._calls.command(scripts.SEND, recipient, arguments)
@@ -99,7 +112,7 @@ def _loads(letters: Sequence[Letter]) -> Iterable[list[tuple[AgentId, list[int]]
             yield load
             load, open_scripts, size = [], {}, 0
         positions = open_scripts.get(letter.recipient)
-        if positions is None or len(positions) == _MESSAGES_A_SCRIPT:
+        if positions is None or letter.call or len(positions) == _MESSAGES_A_SCRIPT:
             positions = open_scripts[letter.recipient] = []
             load.append((letter.recipient, positions))
         positions.append(position)

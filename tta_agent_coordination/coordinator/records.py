@@ -22,8 +22,11 @@ def text(raw: bytes) -> str:
 
 
 def raw_text(name: str) -> bytes:
-    """Turn back what `text` read."""
-    return name.encode("utf-8", "surrogateescape")
+    """Turn back what `text` read; what it cannot have read becomes a name that nothing has."""
+    try:
+        return name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "surrogatepass")
 
 
 def received(nonce: str, deadline: int, item: Sequence[bytes | int]) -> ReceivedMessage:

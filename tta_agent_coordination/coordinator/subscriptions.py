@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from tta_agent_coordination import checks
 from tta_agent_coordination.coordinator.calls import Calls
 from tta_agent_coordination.delivery import MessageSubscription
 from tta_agent_coordination.identity import AgentId
@@ -69,8 +70,11 @@ def _decode(raw: bytes) -> MessageSubscription | None:
         data = json.loads(raw)
         types = tuple(MessageType(name) for name in data["types"])
         return MessageSubscription(
-            data["id"], AgentId.parse(data["agent"]), types, tuple(data["topics"])
+            data["id"],
+            AgentId.parse(data["agent"]),
+            types,
+            checks.strings("topics", data["topics"]),
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         logger.warning("a subscription does not decode and is passed over: %r", raw[:200])
         return None

@@ -3,7 +3,7 @@
 -- KEYS    messages ready leased states claims marks marks_old seq wake
 -- ARGV    call:text window:number retention:number then id nonce, repeated
 -- RETURNS for each token DONE, ALREADY_DONE, STALE or UNKNOWN
--- INCLUDE codes clock state marks finished judge tidy
+-- INCLUDE codes number clock state marks finished judge take_back tidy
 
 local now = now_us()
 local answers = {}

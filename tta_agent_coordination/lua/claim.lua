@@ -3,7 +3,7 @@
 -- KEYS    messages ready delayed leased states claims marks marks_old seq wake dead dead_records dead_dropped
 -- ARGV    call:text most:number visibility:number holder:text staying:number horizon:number deliveries:number dead_limit:number window:number retention:number
 -- RETURNS now, deadline, next_due (µs from now; -1: never), dropped, then {id, record, attempts, error} for each
--- INCLUDE codes clock state marks finished bury due tidy
+-- INCLUDE codes number clock state marks finished bury wake due tidy
 --
 -- Invariant: whatever a consumer that leaves knows of work to come, it leaves a wake-up for: one
 -- that waits is woken while anything is ready or becomes due before it would look by itself.

@@ -3,9 +3,9 @@
 -- KEYS    messages ready marks marks_old seq wake dead dead_records
 -- ARGV    call:text queue_size:number retention:number then id, repeated
 -- RETURNS how many were moved
--- INCLUDE codes clock marks
+-- INCLUDE codes number clock marks wake
 --
--- They start anew: no attempts, at the end of their priority, a full time to live. One that
+-- They start anew: no attempts, at the end of their priority, as long to live as at first. One that
 -- the inbox holds again meanwhile, or has no room for, stays where it is.
 
 local earlier = recall_call()
@@ -42,7 +42,7 @@ for i = 4, #ARGV do
 end
 
 if moved > 0 then
-  redis.call('ZADD', k_wake, 0, 'w')
+  wake()
   remember_call(moved)
 end
 return moved

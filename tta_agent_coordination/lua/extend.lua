@@ -3,7 +3,7 @@
 -- KEYS    messages ready leased states marks marks_old wake
 -- ARGV    call:text visibility:number horizon:number then id nonce, repeated
 -- RETURNS for each token DONE, STALE or UNKNOWN
--- INCLUDE codes clock state marks finished judge
+-- INCLUDE codes number clock state marks finished judge wake
 --
 -- A lease that has passed but whose message was not handed out again is taken up again.
 -- ZREM goes first: it is allowed when the server is out of memory, and what follows it then too.
@@ -18,7 +18,7 @@ local function extend(id, nonce)
   redis.call('ZREM', before and k_leased or k_ready, id)
   redis.call('ZADD', k_leased, int(deadline), id)
   local sooner = not before or deadline < before
-  if sooner and visibility < horizon then redis.call('ZADD', k_wake, 0, 'w') end
+  if sooner and visibility < horizon then wake() end
   return DONE
 end
 

@@ -1,14 +1,15 @@
 -- forget: strike out inboxes that are empty and were not in use for a while
 --
 -- KEYS    inboxes
--- ARGV    grace:number then inbox, repeated
+-- ARGV    grace:number lifetime:number then inbox, repeated
 -- RETURNS how many were struck out
 -- INCLUDE clock
 
 local before = now_us() - grace
 local gone = 0
-for i = 2, #ARGV do
+for i = 3, #ARGV do
   local used = tonumber(redis.call('ZSCORE', k_inboxes, ARGV[i]))
   if used and used < before then gone = gone + redis.call('ZREM', k_inboxes, ARGV[i]) end
 end
+redis.call('PEXPIRE', k_inboxes, lifetime)
 return gone

@@ -3,7 +3,7 @@
 -- KEYS    messages ready delayed leased states claims marks marks_old seq wake dead dead_records dead_dropped
 -- ARGV    call:text horizon:number deliveries:number dead_limit:number window:number retention:number
 -- RETURNS leases moved, next_due (µs from now; -1: never), dropped, messages held
--- INCLUDE codes clock state marks finished bury due tidy
+-- INCLUDE codes number clock state marks finished bury wake due tidy
 
 local now = now_us()
 local earlier = recall_call()
@@ -11,6 +11,8 @@ if earlier then
   return { tonumber(earlier), int(next_due(now)), 0, redis.call('HLEN', k_messages) }
 end
 
+-- The first write is one that a server out of memory allows; what follows it then too.
+redis.call('DEL', k_wake)
 promote_delayed(now)
 local moved = expire_leases(now)
 if moved > 0 then remember_call(moved) end

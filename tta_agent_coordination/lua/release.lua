@@ -3,7 +3,7 @@
 -- KEYS    messages ready leased states claims marks marks_old wake
 -- ARGV    call:text id:text nonce:text retention:number
 -- RETURNS DONE, ALREADY_DONE, STALE or UNKNOWN
--- INCLUDE codes clock state marks finished judge
+-- INCLUDE codes number clock state marks finished judge take_back wake
 
 local state, answer = judge(id, nonce, RELEASED)
 if not state then return answer end
@@ -12,6 +12,6 @@ take_back(id, state)
 state.attempts, state.standing = math.max(state.attempts - 1, 0), RELEASED
 write_state(id, state)
 redis.call('ZADD', k_ready, int(state.score), id)
-redis.call('ZADD', k_wake, 0, 'w')
+wake()
 remember_call('')
 return DONE

@@ -1,12 +1,14 @@
 -- send: store messages in one inbox, unless it has them already or is full
 --
 -- KEYS    messages ready delayed states marks marks_old seq wake
--- ARGV    call:text queue_size:number horizon:number then id body priority delay ttl, repeated
+-- ARGV    call:text queue_size:number horizon:number replay:number then id body priority delay ttl, repeated
 -- RETURNS for each message STORED, DUPLICATE or FULL
--- INCLUDE codes clock state marks finished
+-- INCLUDE codes number clock state marks finished wake
 --
 -- Invariant: the hash `messages` holds exactly the unfinished ones, so its length is what
 -- `queue_size` limits. A call that is repeated meets its own messages by their origin.
+-- `replay` is 1 for a dead letter of another inbox: that this one finished the same before does
+-- not keep it out, but for this very replay.
 
 local now = now_us()
 local held = redis.call('HLEN', k_messages)
@@ -16,7 +18,8 @@ local function earlier_origin(id)
   local record = redis.call('HGET', k_messages, id)
   if record then return string.match(record, '^%d+ %d+ (%S+) ') or '-' end
   local mark = read_mark(id)
-  return mark and mark.ends > now and mark.origin
+  -- A call that is repeated meets its message even where the dedup window is shorter.
+  return mark and (mark.origin == call or mark.ends > now and replay == 0) and mark.origin
 end
 
 local function store(id, body, priority, delay, ttl)
@@ -34,7 +37,7 @@ local function store(id, body, priority, delay, ttl)
   held = held + 1
 end
 
-for i = 4, #ARGV, 5 do
+for i = 5, #ARGV, 5 do
   local id = ARGV[i]
   local origin = earlier_origin(id)
   if origin then
@@ -48,5 +51,5 @@ for i = 4, #ARGV, 5 do
   seen[id] = true
 end
 
-if awake then redis.call('ZADD', k_wake, 0, 'w') end
+if awake then wake() end
 return answers

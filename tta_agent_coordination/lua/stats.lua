@@ -3,7 +3,7 @@
 -- KEYS    messages ready delayed leased dead dead_dropped
 -- ARGV    then priority, repeated
 -- RETURNS delayed, leased, dead, dropped, age in µs of the oldest ready message (-1: none), then ready for each priority
--- INCLUDE codes clock
+-- INCLUDE codes number clock
 
 local now = now_us()
 local oldest, ready = nil, {}

@@ -1,13 +1,14 @@
 -- touch: note that an inbox is in use, so that recovery of all inboxes finds it
 --
 -- KEYS    inboxes
--- ARGV    then inbox, repeated
+-- ARGV    lifetime:number then inbox, repeated
 -- RETURNS how many are new
--- INCLUDE clock
+-- INCLUDE number clock
 
 local now = int(now_us())
 local added = 0
-for _, inbox in ipairs(ARGV) do
-  added = added + redis.call('ZADD', k_inboxes, now, inbox)
+for i = 2, #ARGV do
+  added = added + redis.call('ZADD', k_inboxes, now, ARGV[i])
 end
+redis.call('PEXPIRE', k_inboxes, lifetime)
 return added

@@ -24,9 +24,17 @@ class Breaker:
     raises what came of them.
     """
 
-    def __init__(self, name: str) -> None:
-        """Begin closed; `name` is for the log and for errors."""
+    def __init__(self, name: str, *, trial_time: float) -> None:
+        """Begin closed.
+
+        Args:
+            name: For the log and for errors.
+            trial_time: Seconds after which a trial of which nothing was heard is over.
+        """
         self._name = name
+        self._trial_time = trial_time
+        self._trial_ends = 0.0
+        self._trial_lock = threading.Lock()
         self._opened = _OpenedAt()
         self._breaker = pybreaker.CircuitBreaker(
             fail_max=policy.BREAKER_FAILURES,
@@ -34,7 +42,6 @@ class Breaker:
             listeners=[self._opened],
             name=name,
         )
-        self._trial = threading.Lock()
 
     @property
     def state(self) -> str:
@@ -54,7 +61,7 @@ class Breaker:
         if self._breaker.current_state == pybreaker.STATE_CLOSED:
             return False
         left = self._seconds_left()
-        if left > 0 or not self._trial.acquire(blocking=False):
+        if left > 0 or not self._begin_trial():
             raise self._refusal(left)
         self._breaker.half_open()
         return True
@@ -72,7 +79,8 @@ class Breaker:
         """The server answered: close, and forget the failures."""
         if self._breaker.current_state == pybreaker.STATE_CLOSED:
             if self._breaker.fail_counter:
-                self._breaker.call(_succeed)
+                with contextlib.suppress(pybreaker.CircuitBreakerError):  # opened meanwhile
+                    self._breaker.call(_succeed)
         else:
             self._breaker.close()
         self.abandoned(trial=trial)
@@ -87,7 +95,15 @@ class Breaker:
     def abandoned(self, *, trial: bool) -> None:
         """Nothing is known of the server; give the place of a trial back."""
         if trial:
-            self._trial.release()
+            self._trial_ends = 0.0
+
+    def _begin_trial(self) -> bool:
+        now = time.monotonic()
+        with self._trial_lock:
+            free = now >= self._trial_ends
+            if free:
+                self._trial_ends = now + self._trial_time
+        return free
 
     def _seconds_left(self) -> float:
         return max(self._opened.at + policy.BREAKER_RESET - time.monotonic(), 0.0)
@@ -112,15 +128,21 @@ def _fail(error: Exception) -> None:
     raise _CountedError from error
 
 
+_LEVELS = {
+    (pybreaker.STATE_CLOSED, pybreaker.STATE_OPEN): logging.WARNING,
+    (pybreaker.STATE_OPEN, pybreaker.STATE_CLOSED): logging.INFO,
+    (pybreaker.STATE_HALF_OPEN, pybreaker.STATE_CLOSED): logging.INFO,
+}
+
+
 class _OpenedAt(pybreaker.CircuitBreakerListener):
-    """Says each change of state once in the log, and when it opened on a monotonic clock."""
+    """Says in the log when it opens and when it closes; knows when it opened, monotonically."""
 
     at = 0.0
 
     def state_change(self, cb: pybreaker.CircuitBreaker, old_state: Any, new_state: Any) -> None:
         if new_state.name == pybreaker.STATE_OPEN:
             self.at = time.monotonic()
-        level = logging.INFO if new_state.name == pybreaker.STATE_CLOSED else logging.WARNING
-        logger.log(
-            level, "circuit breaker %s: %s after %s", cb.name, new_state.name, old_state.name
-        )
+        change = (old_state.name, new_state.name)
+        level = _LEVELS.get(change, logging.DEBUG)  # trials of a long outage are no news
+        logger.log(level, "circuit breaker %s: %s after %s", cb.name, change[1], change[0])

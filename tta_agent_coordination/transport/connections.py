@@ -15,6 +15,8 @@ import attrs
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
+from redis.connection import Connection as TcpConnection
+from redis.connection import SSLConnection
 from redis.retry import Retry
 
 from tta_agent_coordination import checks
@@ -24,10 +26,12 @@ from tta_agent_coordination.transport.deadline import DeadlineSocket, remaining
 _NOT_TAKEN = frozenset({
     "cache", "cache_config", "connection_pool", "decode_responses", "encoding", "encoding_errors",
     "event_dispatcher", "health_check_interval", "himport_registry", "legacy_responses",
-    "parser_class", "protocol", "retry", "retry_on_error", "retry_on_timeout", "socket_timeout",
-    "socket_connect_timeout",
+    "max_connections", "parser_class", "protocol", "retry", "retry_on_error", "retry_on_timeout",
+    "socket_connect_timeout", "socket_timeout",
 })  # fmt: skip
 _NOT_TAKEN_PREFIXES = ("maint", "oss_cluster_", "orig_")
+_NO_LIMIT = 2**31
+"""Of connections: redis-py 8 would refuse the 101st thread."""
 
 
 class Connection(Protocol):
@@ -78,9 +82,12 @@ class Route(Protocol):
 
     Attributes:
         spread: Whether keys without a common hash tag may be on different servers.
+        blocks_sender: Whether a blocking command holds its sender up already, as in fakeredis,
+            which keeps its time-out to the millisecond.
     """
 
     spread: bool
+    blocks_sender: bool
 
     def pool(self, key: str) -> Pool:
         """Return the pool of connections to the server that holds `key`."""
@@ -144,6 +151,7 @@ class ServerRoute:
 
     def __init__(self, pool: Pool, *, limit: float) -> None:
         """Open a pool to where `pool` points; connects when first used."""
+        self.blocks_sender = _is_fake(pool.connection_class)
         self._pool = cast(
             "Pool",
             redis.ConnectionPool(
@@ -170,12 +178,16 @@ class ClusterRoute:
     """Each key is on the node that owns its slot."""
 
     spread = True
+    blocks_sender = False
 
     def __init__(self, address: ClusterAddress, *, limit: float) -> None:
         """Note the nodes; connects when first used."""
         self._nodes = address.nodes
         self._settings = _own_settings(address.settings, limit)
         self._settings.pop("retry")  # of single nodes; they get it from the cluster client
+        tls = self._settings.pop("ssl", False)
+        kind = self._settings.get("connection_class", SSLConnection if tls else TcpConnection)
+        self._settings["connection_class"] = bounded(kind)
         self._cluster: Any = None  # a RedisCluster, whose types are not complete
         self._stale = False
 
@@ -185,13 +197,7 @@ class ClusterRoute:
         node = cluster.get_node_from_key(key)
         if node is None:
             raise redis.ConnectionError(f"no node of the cluster owns the slot of {key!r}")
-        pool = cluster.get_redis_connection(node).connection_pool
-        kind = bounded(pool.connection_class)
-        if pool.connection_class is not kind:
-            pool.disconnect()
-            pool.connection_class = kind
-            pool.reset()
-        return pool
+        return cluster.get_redis_connection(node).connection_pool
 
     def refresh(self) -> None:
         """Drop idle connections; read the map of slots again before the next command."""
@@ -209,9 +215,13 @@ class ClusterRoute:
 
     def _connected(self) -> Any:
         if self._cluster is None:
-            nodes = [ClusterNode(host, port) for host, port in self._nodes]
+            (host, port), *others = self._nodes
+            # Only with a URL does it take the class of its connections from us.
             self._cluster = RedisCluster(
-                startup_nodes=nodes, retry=Retry(NoBackoff(), 0), **self._settings
+                url=f"redis://[{host}]:{port}" if ":" in host else f"redis://{host}:{port}",
+                startup_nodes=[ClusterNode(*other) for other in others],
+                retry=Retry(NoBackoff(), 0),
+                **self._settings,
             )
         elif self._stale:
             self._stale = False
@@ -231,6 +241,7 @@ def _own_settings(settings: dict[str, Any], limit: float) -> dict[str, Any]:
         if name not in _NOT_TAKEN and not name.startswith(_NOT_TAKEN_PREFIXES)
     }
     return kept | {
+        "max_connections": _NO_LIMIT,
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": limit,
@@ -239,12 +250,28 @@ def _own_settings(settings: dict[str, Any], limit: float) -> dict[str, Any]:
 
 
 class _Bounded:
-    """Mixed into a connection class: its socket keeps to the deadline of the call."""
+    """Mixed into a connection class: it connects, sends and reads within the deadline."""
 
-    socket_connect_timeout: float | None
+    _connect_limit: float | None = None
+
+    @property
+    def socket_connect_timeout(self) -> float | None:
+        """What is left to the call, asked anew for each address of the host."""
+        return remaining() or self._connect_limit
+
+    @socket_connect_timeout.setter
+    def socket_connect_timeout(self, limit: float | None) -> None:
+        self._connect_limit = limit
+
+    def connect(self) -> None:
+        """Connect, and leave nothing half done: Ctrl-C may come between AUTH and its answer."""
+        try:
+            cast("Any", super()).connect()
+        except BaseException:
+            cast("Any", self).disconnect()
+            raise
 
     def _connect(self) -> DeadlineSocket:
-        self.socket_connect_timeout = remaining() or self.socket_connect_timeout
         return DeadlineSocket(cast("Any", super())._connect())
 
 

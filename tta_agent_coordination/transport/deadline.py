@@ -69,7 +69,7 @@ class DeadlineSocket:
         return getattr(self._sock, name)
 
     def settimeout(self, limit: float | None) -> None:
-        """Set the time-out that holds where it is shorter than the deadline."""
+        """Set the time-out that holds while no deadline is in force; 0 holds always."""
         self._limit = limit
         self._sock.settimeout(limit)
 
@@ -92,5 +92,4 @@ class DeadlineSocket:
         if self._limit == 0:  # a poll: it does not wait
             return
         left = remaining()
-        if left is not None:
-            self._sock.settimeout(left if self._limit is None else min(left, self._limit))
+        self._sock.settimeout(self._limit if left is None else left)

@@ -7,6 +7,7 @@ from enum import Enum
 from redis import exceptions as redis_errors
 
 from tta_agent_coordination.errors import (
+    ConfigurationError,
     CoordinationError,
     CoordinatorAccessError,
     CoordinatorUnavailableError,
@@ -97,5 +98,10 @@ def translate(error: Exception, fault: Fault) -> CoordinationError:
         return CoordinatorUnavailableError(
             f"Redis is out of memory and stores nothing more: {error}; raise maxmemory, or let "
             "consumers work off what is there"
+        )
+    if fault is Fault.REDIRECTED:
+        return ConfigurationError(
+            f"the server is a node of a cluster ({error}): give a redis.cluster.RedisCluster "
+            "client or a redis+cluster:// URL"
         )
     return CoordinationError(f"Redis answered with an error: {error}")

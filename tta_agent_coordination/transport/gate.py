@@ -25,6 +25,9 @@ from tta_agent_coordination.transport.deadline import until
 from tta_agent_coordination.transport.faults import Fault, fault_of, translate
 from tta_agent_coordination.transport.scripts import Script
 
+_PASSING = frozenset({Fault.LOST, Fault.NOT_NOW, Fault.REDIRECTED, Fault.UNKNOWN_SCRIPT})
+_COUNTED = frozenset({Fault.LOST, Fault.NOT_NOW})
+
 Reply = Any
 """What a server answers: bytes, a number, None or a list of them."""
 
@@ -63,7 +66,7 @@ class Gate:
         self._call_timeout = call_timeout
         self._share = call_timeout / policy.ATTEMPTS_IN_A_CALL
         self._closed = threading.Event()
-        self._breaker = Breaker(name)
+        self._breaker = Breaker(name, trial_time=call_timeout)
         self._pid = os.getpid()
 
     @property
@@ -108,8 +111,10 @@ class Gate:
         if trial:
             raise _unavailable(error, self._call_timeout) from error
         for pause in _pauses():
-            if time.monotonic() + pause >= end or self._closed.wait(pause):
+            if time.monotonic() + pause >= end:
                 break
+            self._closed.wait(pause)
+            self._check_open()
             try:
                 replies = self._attempt(key, commands, end)
             except Exception as again:  # noqa: BLE001 - as in run
@@ -122,12 +127,14 @@ class Gate:
 
     def _sort(self, error: Exception, *, counted: bool, trial: bool) -> None:
         """Return when `error` is one that may pass; raise what it means when it is not."""
+        self._check_open()  # that somebody closed the connections is no failure of the server
         fault = fault_of(error)
-        if fault not in (Fault.LOST, Fault.NOT_NOW, Fault.REDIRECTED):
+        one_server = not self._route().spread
+        if fault not in _PASSING or (fault is Fault.REDIRECTED and one_server):
             self._breaker.succeeded(trial=trial)  # the server is there: it answered
             raise translate(error, fault) from error
         self._route().refresh()
-        if counted and fault is not Fault.REDIRECTED:
+        if counted and fault in _COUNTED:
             self._breaker.failed(error, trial=trial)
         else:
             self._breaker.abandoned(trial=trial)
@@ -148,16 +155,19 @@ class Gate:
         self._check_open()
         self._breaker.check_closed()
         try:
-            with self._connection(key) as connection:
-                _send(connection, (command,))
+            sent_by = time.monotonic() + self._share
+            with self._connection(key, sent_by) as connection:
+                with until(sent_by):
+                    _send(connection, (command,))
                 yield connection.can_read
                 with until(time.monotonic() + seconds + self._share):
                     connection.read_response()
         except CoordinationError:  # of the body, which has calls of its own
             raise
         except Exception as error:
+            self._check_open()
             fault = fault_of(error)
-            if fault not in (Fault.LOST, Fault.NOT_NOW, Fault.REDIRECTED):
+            if fault not in _PASSING:
                 raise translate(error, fault) from error
             self._closed.wait(next(_pauses()))
 
@@ -169,11 +179,14 @@ class Gate:
         if self._closed.is_set():
             raise ConfigurationError("this coordinator is closed: make a new one")
         if self._pid != os.getpid():
-            # The parent's may be locked for ever in the child.
-            self._breaker, self._pid = Breaker(self._name), os.getpid()
+            # A lock that another thread of the parent held is held for ever in the child.
+            self._closed = threading.Event()
+            self._breaker = Breaker(self._name, trial_time=self._call_timeout)
+            self._pid = os.getpid()
 
     def _attempt(self, key: str, commands: Sequence[Command], end: float) -> list[Reply]:
-        with until(min(end, time.monotonic() + self._share)), self._connection(key) as connection:
+        end = min(end, time.monotonic() + self._share)
+        with until(end), self._connection(key, end) as connection:
             replies = _exchange(connection, commands)
         for reply in replies:
             if isinstance(reply, ResponseError):
@@ -181,9 +194,10 @@ class Gate:
         return replies
 
     @contextmanager
-    def _connection(self, key: str) -> Generator[Connection]:
-        pool = self._route().pool(key)
-        connection = pool.get_connection()
+    def _connection(self, key: str, end: float) -> Generator[Connection]:
+        with until(end):
+            pool = self._route().pool(key)
+            connection = pool.get_connection()
         try:
             yield connection
         except BaseException:
@@ -191,6 +205,8 @@ class Gate:
             connection.disconnect()
             raise
         finally:
+            if self._closed.is_set():  # it may have been opened since
+                connection.disconnect()
             pool.release(connection)
 
 

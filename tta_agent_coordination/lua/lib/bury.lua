@@ -14,12 +14,12 @@ local function drop_oldest()
 end
 
 local function bury(id, now, state, record, reason, standing)
-  redis.call('HDEL', k_messages, id)
-  redis.call('HDEL', k_states, id)
-  redis.call('HDEL', k_claims, state.nonce)
   redis.call('HSET', k_dead_records, id, table.concat({ reason, int(now), int(state.score),
     int(state.attempts), state.holder, int(#state.error), state.error .. record }, ' '))
   redis.call('ZADD', k_dead, int(now), id)
+  redis.call('HDEL', k_messages, id)
+  redis.call('HDEL', k_states, id)
+  redis.call('HDEL', k_claims, state.nonce)
   mark_finished(id, now, state, standing)
   drop_oldest()
 end

@@ -3,8 +3,3 @@ local function now_us()
   local time = redis.call('TIME')
   return tonumber(time[1]) * 1000000 + tonumber(time[2])
 end
-
--- Lua would print a large number as 1.76e+15.
-local function int(number)
-  return string.format('%.0f', number)
-end

@@ -1,4 +1,4 @@
--- Answers of the scripts; delivery outcomes are read in coordinator code by the same numbers.
+-- Answers of the scripts; coordinator/inbox.py and coordinator/outbox.py read the same numbers.
 local DONE, ALREADY_DONE, STALE, UNKNOWN = 1, 2, -1, -2
 local STORED, DUPLICATE, FULL = 1, 2, -3
 
@@ -8,5 +8,5 @@ local LIVE, ACKED, NACKED, RELEASED, EXPIRED = 'l', 'a', 'n', 'r', 'x'
 -- Scores of the ready set: nine levels of priority over 48 bits of sequence, exact below 2^53.
 local LEVEL = 281474976710656
 
--- At most this many due entries are moved by one script, so that none blocks the server.
-local BATCH = 100
+-- At most so many entries are moved by one script, so that none holds the server up for long.
+local BATCH = 1000

@@ -12,11 +12,6 @@ local function next_due(now)
   return math.max(first - now, 0)
 end
 
--- Wakes one consumer that waits, so that it looks at what is ready and when the next is due.
-local function wake()
-  redis.call('ZADD', k_wake, 0, 'w')
-end
-
 local function promote_delayed(now)
   local ids = redis.call('ZRANGEBYSCORE', k_delayed, '-inf', int(now), 'LIMIT', 0, BATCH)
   for _, id in ipairs(ids) do
