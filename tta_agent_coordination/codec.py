@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from cattrs import Converter, transform_error
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+from cattrs.v import format_exception
 
 from tta_agent_coordination.checks import describe
 from tta_agent_coordination.errors import MessageDecodeError, MessageTooLargeError
@@ -78,6 +79,10 @@ def _converter(*, detailed: bool) -> Converter:
     converter.register_unstructure_hook(
         RoutingKey,
         make_dict_unstructure_fn(RoutingKey, converter, _cattrs_omit_if_default=True),
+    )
+    as_it_is = override(struct_hook=_as_it_is)
+    converter.register_structure_hook(
+        RoutingKey, make_dict_structure_fn(RoutingKey, converter, topic=as_it_is, tags=as_it_is)
     )
     fields: dict[str, Any] = {
         name: override(rename=stored, omit_if_default=True) for name, stored in _NAMES.items()
@@ -155,20 +160,26 @@ def decode(raw: bytes) -> AgentMessage:
         raise MessageDecodeError(f"stored bytes are no JSON: {error}", raw=raw) from error
     if not isinstance(data, dict):
         raise MessageDecodeError(f"a stored message is an object, not {describe(data)}", raw=raw)
+    fields = cast("dict[str, Any]", data)
     try:
-        return _structure(cast("dict[str, Any]", data), AgentMessage)
+        return _structure(fields, AgentMessage)
+    except Exception:  # noqa: BLE001 - whatever it is, it is met again
+        return _decode_carefully(fields, raw)
+
+
+def _decode_carefully(fields: dict[str, Any], raw: bytes) -> AgentMessage:
+    try:
+        return _careful.structure(fields, AgentMessage)
     except Exception as error:
-        raise MessageDecodeError(
-            f"stored bytes are no message: {_path(raw, error)}", raw=raw
-        ) from error
+        faults = "; ".join(transform_error(error, path="$", format_exception=_say))
+        raise MessageDecodeError(f"stored bytes are no message: {faults}", raw=raw) from error
 
 
-def _path(raw: bytes, error: Exception) -> str:
-    try:
-        _careful.structure(json.loads(raw), AgentMessage)
-    except Exception as detailed:  # noqa: BLE001 - as above
-        return "; ".join(transform_error(detailed, path="$"))
-    return str(error)
+def _say(error: BaseException, kind: type | None) -> str:
+    # Ours name the field and show the value, which cattrs would leave out.
+    return (
+        str(error) if isinstance(error, (TypeError, ValueError)) else format_exception(error, kind)
+    )
 
 
 def _check_nested(value: object, depth: int) -> None:

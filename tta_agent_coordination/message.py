@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
@@ -44,6 +44,11 @@ class FailureType(StrEnum):
     """It took too long: retried like a transient failure."""
 
 
+def _text_or_none(_owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None:
+        checks.instance_of(attribute.name, value, str)
+
+
 @attrs.frozen
 class RoutingKey:
     """What a published message is about.
@@ -53,9 +58,7 @@ class RoutingKey:
         tags: Free labels, carried along.
     """
 
-    topic: str | None = attrs.field(
-        default=None, validator=attrs.validators.optional(attrs.validators.instance_of(str))
-    )
+    topic: str | None = attrs.field(default=None, validator=_text_or_none)
     tags: tuple[str, ...] = attrs.field(
         default=(), converter=lambda value: checks.strings("tags", value)
     )
@@ -122,12 +125,16 @@ def _agent(_owner: object, attribute: attrs.Attribute[Any], value: object) -> No
     checks.instance_of(attribute.name, value, AgentId)
 
 
+def _routing(_owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    checks.instance_of(attribute.name, value, RoutingKey)
+
+
 def _ttl(value: object) -> float | None:
     return None if value is None else checks.duration("ttl", value)
 
 
 def _new_message_id() -> str:
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 def _now() -> datetime:
@@ -171,18 +178,12 @@ class AgentMessage:
     priority: MessagePriority = attrs.field(
         default=MessagePriority.NORMAL, converter=_priority, kw_only=True
     )
-    routing: RoutingKey = attrs.field(
-        default=RoutingKey(), validator=attrs.validators.instance_of(RoutingKey), kw_only=True
-    )
+    routing: RoutingKey = attrs.field(default=RoutingKey(), validator=_routing, kw_only=True)
     message_id: str = attrs.field(
         factory=_new_message_id, validator=_check_message_id, kw_only=True
     )
     timestamp: datetime = attrs.field(factory=_now, validator=_check_timestamp, kw_only=True)
-    correlation_id: str | None = attrs.field(
-        default=None,
-        validator=attrs.validators.optional(attrs.validators.instance_of(str)),
-        kw_only=True,
-    )
+    correlation_id: str | None = attrs.field(default=None, validator=_text_or_none, kw_only=True)
     reply_to: AgentId | None = attrs.field(
         default=None, validator=attrs.validators.optional(_agent), kw_only=True
     )

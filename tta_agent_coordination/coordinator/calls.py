@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import socket
 from collections.abc import Sequence
 from functools import lru_cache
@@ -34,7 +33,7 @@ def milliseconds(seconds: float) -> int:
 
 def new_call_id() -> str:
     """Return what a script recognizes a repeated call by; also the nonce of a lease."""
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()
 
 
 HORIZON = microseconds(policy.WAIT_SLICE)
@@ -112,12 +111,21 @@ class Calls:
                 replies[position] = answer
         return replies
 
+    def run_command(self, command: Command) -> list[Any]:
+        """Run one command through the gate for commands; its reply is the only one."""
+        return self.link.commands.run(_key_of(command), command)
+
     def _run(
         self, gate: Gate, script: Script, agent_id: AgentId, arguments: Sequence[Argument]
     ) -> Any:
         command = self.command(script, agent_id, arguments)
-        return gate.run(str(command.words[3]), command)[0]
+        return gate.run(_key_of(command), command)[0]
 
     def _prefix(self, script: Script, agent_id: AgentId) -> tuple[Argument, ...]:
         keys = self.keys.inbox(agent_id)
         return ("EVALSHA", script.sha, len(script.keys), *(keys[name] for name in script.keys))
+
+
+def _key_of(command: Command) -> str:
+    # EVALSHA sha number-of-keys key …
+    return str(command.words[3])

@@ -73,7 +73,7 @@ class Outbox:
         """Store one message in one round trip."""
         self._directory.note((letter.recipient,))
         command = self._command(letter.recipient, (letter,))
-        [[answer]] = self._calls.run_each(((letter.recipient, command),))
+        [[answer]] = self._calls.run_command(command)
         return _result(letter, answer)
 
     def send_all(self, letters: Sequence[Letter]) -> list[MessageResult]:

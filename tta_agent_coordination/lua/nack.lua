@@ -3,7 +3,7 @@
 -- KEYS    messages ready delayed leased states claims marks marks_old seq wake dead dead_records dead_dropped
 -- ARGV    call:text id:text nonce:text reason:text error:text delay:number base:number factor:number ceiling:number jitter:number horizon:number deliveries:number dead_limit:number window:number retention:number
 -- RETURNS DONE, ALREADY_DONE, STALE or UNKNOWN; dropped; the reason if it died, else ''
--- INCLUDE codes number clock state marks finished bury wake due judge take_back tidy
+-- INCLUDE codes number clock state marks finished bury wake judge take_back tidy
 --
 -- `reason` is why it shall die at once, or '' for a retry. `delay` (µs) below 0 asks for the
 -- back-off min(base * factor ^ (attempts - 1), ceiling), lengthened by the share `jitter`.

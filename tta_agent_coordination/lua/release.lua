@@ -3,7 +3,7 @@
 -- KEYS    messages ready leased states claims marks marks_old wake
 -- ARGV    call:text id:text nonce:text retention:number
 -- RETURNS DONE, ALREADY_DONE, STALE or UNKNOWN
--- INCLUDE codes number clock state marks finished judge take_back wake
+-- INCLUDE codes number state marks finished judge take_back wake
 
 local state, answer = judge(id, nonce, RELEASED)
 if not state then return answer end

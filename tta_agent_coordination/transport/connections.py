@@ -7,7 +7,7 @@ both), answer in bytes, and are not shared with the user or, after a fork, with 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
 from functools import cache
 from typing import Any, Protocol, cast
 
@@ -21,6 +21,8 @@ from redis.retry import Retry
 
 from tta_agent_coordination import checks
 from tta_agent_coordination.transport.deadline import DeadlineSocket, remaining
+from tta_agent_coordination.transport.ready import ReadyPool
+from tta_agent_coordination.transport.wire import Pool
 
 # What a client may bring that the gate decides instead, or that ties it to its own pool.
 _NOT_TAKEN = frozenset({
@@ -32,49 +34,6 @@ _NOT_TAKEN = frozenset({
 _NOT_TAKEN_PREFIXES = ("maint", "oss_cluster_", "orig_")
 _NO_LIMIT = 2**31
 """Of connections: redis-py 8 would refuse the 101st thread."""
-
-
-class Connection(Protocol):
-    """The part that is used of a redis-py connection."""
-
-    def pack_commands(self, commands: Sequence[Sequence[object]], /) -> list[bytes]:
-        """Return commands as they go over the wire."""
-        ...
-
-    def send_packed_command(self, command: Sequence[bytes], /) -> None:
-        """Connect where need be, and send."""
-        ...
-
-    def read_response(self) -> object:
-        """Return the next reply, or raise the error that it is."""
-        ...
-
-    def can_read(self, timeout: float) -> bool:
-        """Whether a reply, or the end of the connection, has come; waits up to `timeout`."""
-        ...
-
-    def disconnect(self) -> None:
-        """Close the socket; the next use connects again."""
-        ...
-
-
-class Pool(Protocol):
-    """The part that is used of a redis-py connection pool."""
-
-    connection_class: type[Any]
-    connection_kwargs: dict[str, Any]
-
-    def get_connection(self) -> Connection:
-        """Return a connection that nobody else uses, and that has nothing to read."""
-        ...
-
-    def release(self, connection: Connection, /) -> None:
-        """Give a connection back."""
-        ...
-
-    def disconnect(self, inuse_connections: bool = ...) -> None:
-        """Disconnect the idle connections, or all."""
-        ...
 
 
 class Route(Protocol):
@@ -141,7 +100,7 @@ def route_to(target: object, *, limit: float) -> Route:
     if isinstance(target, ClusterAddress):
         return ClusterRoute(target, limit=limit)
     client = checks.instance_of("redis", target, redis.Redis)
-    return ServerRoute(cast("Pool", client.connection_pool), limit=limit)
+    return ServerRoute(cast("Any", client.connection_pool), limit=limit)
 
 
 class ServerRoute:
@@ -149,16 +108,14 @@ class ServerRoute:
 
     spread = False
 
-    def __init__(self, pool: Pool, *, limit: float) -> None:
+    def __init__(self, pool: Any, *, limit: float) -> None:
         """Open a pool to where `pool` points; connects when first used."""
         self.blocks_sender = _is_fake(pool.connection_class)
-        self._pool = cast(
-            "Pool",
-            redis.ConnectionPool(
-                connection_class=bounded(pool.connection_class),
-                **_own_settings(pool.connection_kwargs, limit),
-            ),
+        own = redis.ConnectionPool(
+            connection_class=bounded(pool.connection_class),
+            **_own_settings(pool.connection_kwargs, limit),
         )
+        self._pool = ReadyPool(cast("Pool", own))
 
     def pool(self, key: str) -> Pool:
         """Return the one pool."""
@@ -190,6 +147,8 @@ class ClusterRoute:
         self._settings["connection_class"] = bounded(kind)
         self._cluster: Any = None  # a RedisCluster, whose types are not complete
         self._stale = False
+        self._at_hand: dict[Pool, ReadyPool] = {}
+        self._connecting = threading.Lock()
 
     def pool(self, key: str) -> Pool:
         """Return the pool of the primary that owns the slot of `key`."""
@@ -197,23 +156,30 @@ class ClusterRoute:
         node = cluster.get_node_from_key(key)
         if node is None:
             raise redis.ConnectionError(f"no node of the cluster owns the slot of {key!r}")
-        return cluster.get_redis_connection(node).connection_pool
+        return self._ready(cluster.get_redis_connection(node).connection_pool)
 
     def refresh(self) -> None:
         """Drop idle connections; read the map of slots again before the next command."""
         if self._cluster is not None:
             self._stale = True
             for pool in self._pools(self._cluster):
-                pool.disconnect(inuse_connections=False)
+                self._ready(pool).disconnect(inuse_connections=False)
 
     def close(self) -> None:
         """Close every connection."""
         cluster, self._cluster = self._cluster, None
         if cluster is not None:
-            for pool in self._pools(cluster):
-                pool.disconnect()
+            for pool in {*self._at_hand, *self._pools(cluster)}:
+                self._ready(pool).disconnect()
+
+    def _ready(self, pool: Pool) -> ReadyPool:
+        return self._at_hand.setdefault(pool, ReadyPool(pool))
 
     def _connected(self) -> Any:
+        with self._connecting:  # two at once would open twice, and one be lost
+            return self._connect()
+
+    def _connect(self) -> Any:
         if self._cluster is None:
             (host, port), *others = self._nodes
             # Only with a URL does it take the class of its connections from us.
@@ -252,16 +218,16 @@ def _own_settings(settings: dict[str, Any], limit: float) -> dict[str, Any]:
 class _Bounded:
     """Mixed into a connection class: it connects, sends and reads within the deadline."""
 
-    _connect_limit: float | None = None
+    socket_timeout: float | None
 
     @property
     def socket_connect_timeout(self) -> float | None:
         """What is left to the call, asked anew for each address of the host."""
-        return remaining() or self._connect_limit
+        return remaining() or self.socket_timeout
 
     @socket_connect_timeout.setter
     def socket_connect_timeout(self, limit: float | None) -> None:
-        self._connect_limit = limit
+        """Ignore it: ours is the same as the other."""
 
     def connect(self) -> None:
         """Connect, and leave nothing half done: Ctrl-C may come between AUTH and its answer."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Protocol, cast
 
 
@@ -16,15 +14,29 @@ class _Current(threading.local):
 _current = _Current()
 
 
-@contextmanager
-def until(end: float) -> Generator[None]:
-    """Bound every socket operation of this thread by `end`, a time of ``time.monotonic()``."""
-    before = _current.end
-    _current.end = end if before is None else min(before, end)
-    try:
-        yield
-    finally:
-        _current.end = before
+class until:  # noqa: N801 - read like the words around it: with until(end)
+    """Bound every socket operation of this thread by `end`, a time of ``time.monotonic()``.
+
+    A class, because a generator would cost as much as the rest of the gate. The earliest of the
+    ends in force holds.
+    """
+
+    __slots__ = ("_before", "_end")
+
+    def __init__(self, end: float) -> None:
+        """Take the end."""
+        self._end = end
+        self._before: float | None = None
+
+    def __enter__(self) -> None:
+        """Begin."""
+        before = self._before = _current.end
+        if before is None or self._end < before:
+            _current.end = self._end
+
+    def __exit__(self, *_: object) -> None:
+        """Return to what was in force before."""
+        _current.end = self._before
 
 
 def remaining() -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -20,10 +20,11 @@ from tta_agent_coordination.errors import (
     CoordinatorUnavailableError,
 )
 from tta_agent_coordination.transport.breaker import Breaker
-from tta_agent_coordination.transport.connections import Connection, Route
+from tta_agent_coordination.transport.connections import Route
 from tta_agent_coordination.transport.deadline import until
 from tta_agent_coordination.transport.faults import Fault, fault_of, translate
 from tta_agent_coordination.transport.scripts import Script
+from tta_agent_coordination.transport.wire import Connection, Pool
 
 _PASSING = frozenset({Fault.LOST, Fault.NOT_NOW, Fault.REDIRECTED, Fault.UNKNOWN_SCRIPT})
 _COUNTED = frozenset({Fault.LOST, Fault.NOT_NOW})
@@ -110,9 +111,8 @@ class Gate:
         self._sort(error, counted=trial, trial=trial)
         if trial:
             raise _unavailable(error, self._call_timeout) from error
-        for pause in _pauses():
-            if time.monotonic() + pause >= end:
-                break
+        pauses = _pauses()
+        while time.monotonic() + (pause := next(pauses)) < end:
             self._closed.wait(pause)
             self._check_open()
             try:
@@ -155,13 +155,20 @@ class Gate:
         self._check_open()
         self._breaker.check_closed()
         try:
-            sent_by = time.monotonic() + self._share
-            with self._connection(key, sent_by) as connection:
-                with until(sent_by):
+            with until(time.monotonic() + self._share):
+                pool = self._route().pool(key)
+                connection = pool.get_connection()
+            try:
+                with until(time.monotonic() + self._share):
                     _send(connection, (command,))
                 yield connection.can_read
                 with until(time.monotonic() + seconds + self._share):
                     connection.read_response()
+            except BaseException:
+                connection.disconnect()
+                raise
+            finally:
+                self._release(pool, connection)
         except CoordinationError:  # of the body, which has calls of its own
             raise
         except Exception as error:
@@ -185,29 +192,26 @@ class Gate:
             self._pid = os.getpid()
 
     def _attempt(self, key: str, commands: Sequence[Command], end: float) -> list[Reply]:
-        end = min(end, time.monotonic() + self._share)
-        with until(end), self._connection(key, end) as connection:
-            replies = _exchange(connection, commands)
+        with until(min(end, time.monotonic() + self._share)):
+            pool = self._route().pool(key)
+            connection = pool.get_connection()
+            try:
+                replies = _exchange(connection, commands)
+            except BaseException:
+                # A reply may still be under way: nobody must take it for the answer to another.
+                connection.disconnect()
+                raise
+            finally:
+                self._release(pool, connection)
         for reply in replies:
             if isinstance(reply, ResponseError):
                 raise reply
         return replies
 
-    @contextmanager
-    def _connection(self, key: str, end: float) -> Generator[Connection]:
-        with until(end):
-            pool = self._route().pool(key)
-            connection = pool.get_connection()
-        try:
-            yield connection
-        except BaseException:
-            # A reply may still be under way: nobody must take it for the answer to another.
+    def _release(self, pool: Pool, connection: Connection) -> None:
+        if self._closed.is_set():  # it may have been opened since
             connection.disconnect()
-            raise
-        finally:
-            if self._closed.is_set():  # it may have been opened since
-                connection.disconnect()
-            pool.release(connection)
+        pool.release(connection)
 
 
 def _exchange(connection: Connection, commands: Sequence[Command]) -> list[Reply]:
@@ -233,7 +237,10 @@ def _teach(connection: Connection, commands: Sequence[Command]) -> list[Reply]:
 
 
 def _send(connection: Connection, commands: Sequence[Command]) -> None:
-    packed = connection.pack_commands([command.words for command in commands])
+    if len(commands) == 1:
+        packed = connection.pack_command(*commands[0].words)
+    else:
+        packed = connection.pack_commands([command.words for command in commands])
     connection.send_packed_command(packed)
 
 
@@ -244,15 +251,14 @@ def _read(connection: Connection) -> Reply:
         return error
 
 
-def _pauses() -> Generator[float]:
-    """Yield pauses in seconds: full jitter below a bound that doubles up to a longest one."""
+def _pauses() -> Iterator[float]:
+    """Return pauses in seconds: full jitter below a bound that doubles up to a longest one."""
     bounds = cast(
-        "Generator[float | None]",
+        "Generator[float]",
         backoff.expo(base=2, factor=policy.RETRY_FIRST_WAIT, max_value=policy.RETRY_LONGEST_WAIT),
     )
-    for bound in bounds:
-        if bound is not None:  # the generators of backoff begin with a None
-            yield backoff.full_jitter(bound)
+    next(bounds)  # the generators of backoff begin with a None
+    return map(backoff.full_jitter, bounds)
 
 
 def _unavailable(error: Exception, call_timeout: float) -> CoordinatorUnavailableError:

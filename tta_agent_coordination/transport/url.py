@@ -29,11 +29,12 @@ def target_of(url: str) -> redis.Redis | ClusterAddress:
     Raises:
         ConfigurationError: It is none of these. The text never shows a password.
     """
-    scheme = url.partition("://")[0]
-    if "://" not in url or scheme not in SCHEMES:
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in SCHEMES:
+        # Without a scheme, what stands first may be a password.
         raise ConfigurationError(
-            f"the URL must begin with one of {', '.join(f'{known}://' for known in SCHEMES)}, "
-            f"not {scheme[:40]!r}"
+            f"the URL must begin with one of {', '.join(f'{known}://' for known in SCHEMES)}"
+            + (f", not {scheme[:40]!r}" if separator else "")
         )
     try:
         return _cluster(url) if scheme.endswith("+cluster") else _CLIENT.from_url(url)

@@ -1,0 +1,365 @@
+"""Where a client points, what is taken from it, and what of ours is opened and closed."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import fakeredis
+import pytest
+import redis
+import redis.asyncio
+from redis.cluster import RedisCluster
+from redis.exceptions import RedisClusterException
+
+from tests.support.backends import Backend
+from tests.support.proxy import FaultProxy
+from tests.support.waiting import eventually
+from tta_agent_coordination.errors import ConfigurationError, CoordinatorUnavailableError
+from tta_agent_coordination.transport.connections import (
+    ClusterAddress,
+    ClusterRoute,
+    ServerRoute,
+    bounded,
+    route_to,
+)
+from tta_agent_coordination.transport.deadline import DeadlineSocket, until
+from tta_agent_coordination.transport.gate import Command
+from tta_agent_coordination.transport.link import Link
+from tta_agent_coordination.transport.url import target_of
+
+PING = Command(("PING",))
+NOWHERE = ("127.0.0.1", 1)
+
+
+@contextmanager
+def link_to(target: object, **options: Any) -> Iterator[Link]:
+    link = Link(target, **{"call_timeout": 5.0, **options})
+    try:
+        yield link
+    finally:
+        link.close()
+
+
+def settings_of(client: object) -> dict[str, Any]:
+    return dict(route_to(client, limit=1.5).pool("any").pool.connection_kwargs)
+
+
+# What is taken from a client -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "target", [None, "redis://localhost", redis.asyncio.Redis(), redis.ConnectionPool()]
+)
+def test_only_synchronous_clients_will_do(target: object) -> None:
+    with pytest.raises(TypeError, match="redis must be"):
+        Link(target, call_timeout=1.0)
+
+
+def test_the_address_and_the_credentials_of_a_client_are_taken() -> None:
+    client = redis.Redis(
+        host="example", port=7000, db=3, username="u", password="p", client_name="n"
+    )
+    taken = settings_of(client)
+    expected = {"host": "example", "port": 7000, "db": 3, "username": "u", "password": "p"}
+    assert taken | expected == taken
+    assert taken["client_name"] == "n"
+
+
+def test_its_retries_time_outs_limits_and_ways_of_reading_are_not() -> None:
+    client = redis.Redis(
+        socket_timeout=99.0,
+        socket_connect_timeout=99.0,
+        protocol=3,
+        decode_responses=True,
+        health_check_interval=9,
+        max_connections=1,
+        retry_on_error=[OSError],
+    )
+    route = route_to(client, limit=1.5)
+    taken = route.pool("any").pool.connection_kwargs
+    assert (taken["socket_timeout"], taken["socket_connect_timeout"]) == (1.5, 1.5)
+    assert taken["protocol"] == 2
+    assert taken["retry"].get_retries() == 0
+    assert not {"decode_responses", "health_check_interval", "retry_on_error"} & set(taken)
+    assert route.pool("any").pool.max_connections > 1_000_000
+
+
+def test_tls_is_kept() -> None:
+    client = redis.Redis(ssl=True, ssl_ca_certs="/ca.pem", ssl_cert_reqs="required")
+    pool = route_to(client, limit=1.0).pool("any").pool
+    assert issubclass(pool.connection_class, redis.SSLConnection)
+    assert pool.connection_kwargs["ssl_ca_certs"] == "/ca.pem"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"ssl": True}, {"connection_class": redis.SSLConnection}], ids=["flag", "class"]
+)
+def test_tls_is_kept_for_a_cluster(settings: dict[str, Any]) -> None:
+    route = ClusterRoute(ClusterAddress((NOWHERE,), settings), limit=0.5)
+    assert route._settings["connection_class"] is bounded(redis.SSLConnection)
+    assert "ssl" not in route._settings
+    with pytest.raises(RedisClusterException):
+        route.pool("key")
+
+
+def test_a_cluster_node_may_have_an_address_with_colons() -> None:
+    route = ClusterRoute(ClusterAddress((("::1", 1), NOWHERE)), limit=0.5)
+    with pytest.raises(RedisClusterException, match="cannot be connected"):
+        route.pool("key")
+    route.refresh()
+    route.close()
+
+
+def test_passwords_of_a_cluster_are_not_shown() -> None:
+    assert "secret" not in repr(ClusterAddress((NOWHERE,), {"password": "secret"}))
+
+
+@pytest.mark.backend("cluster")
+def test_a_cluster_client_tells_its_nodes_and_settings(backend: Backend, proxy: FaultProxy) -> None:
+    client = backend.client_through(proxy, client_name="ours")
+    assert isinstance(client, RedisCluster)
+    address = ClusterAddress.of(client)
+    assert {port for _, port in address.nodes} == set(proxy.ports)
+    assert address.settings["client_name"] == "ours"
+    assert address.settings["address_remap"] == proxy.remap
+    with link_to(client) as link:
+        assert link.route().spread
+        assert link.commands.run("key", PING) == [b"PONG"]
+
+
+@pytest.mark.backend("cluster")
+def test_a_slot_that_no_node_owns_is_an_outage(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    route = route_to(backend.client(), limit=1.0)
+    route.pool("key")
+    monkeypatch.setattr(route._cluster, "get_node_from_key", lambda _key: None)
+    with pytest.raises(redis.ConnectionError, match="no node"):
+        route.pool("key")
+    route.close()
+
+
+@pytest.mark.backend("cluster")
+def test_after_a_failure_the_map_of_slots_is_read_again(
+    backend: Backend, proxy: FaultProxy
+) -> None:
+    with link_to(backend.client_through(proxy)) as link:
+        link.commands.run("key", PING)
+        proxy.forget()
+        link.commands.run("key", PING)
+        assert proxy.count("CLUSTER") == 0
+        link.route().refresh()
+        link.commands.run("key", PING)
+        assert proxy.count("CLUSTER") == 1
+
+
+# Connections ---------------------------------------------------------------------------------
+
+
+def test_a_bounded_class_is_made_once_and_fakes_are_left_alone() -> None:
+    kind = bounded(redis.Connection)
+    assert kind is bounded(redis.Connection)
+    assert kind is bounded(kind)
+    fake = fakeredis.FakeRedis().connection_pool.connection_class
+    assert bounded(fake) is fake
+
+
+def test_connecting_gets_what_is_left_to_the_call_for_each_address() -> None:
+    connection = bounded(redis.Connection)(socket_timeout=9.0, socket_connect_timeout=9.0)
+    assert connection.socket_connect_timeout == 9.0
+    now = time.monotonic()
+    with until(now + 2.0):
+        assert 1.0 < connection.socket_connect_timeout <= 2.0
+    with until(now - 1.0), pytest.raises(TimeoutError):
+        _ = connection.socket_connect_timeout
+    assert connection.socket_connect_timeout == 9.0
+
+
+@pytest.mark.backend("valkey")
+def test_a_connection_that_breaks_off_while_it_opens_is_closed(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = route_to(backend.client(), limit=1.0).pool("any").pool
+    connection = pool.connection_class(**pool.connection_kwargs)
+
+    def interrupt(*_arguments: object, **_options: object) -> None:
+        assert isinstance(connection._sock, DeadlineSocket)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(connection, "on_connect_check_health", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        connection.connect()
+    assert connection._sock is None
+
+
+# Life cycle ----------------------------------------------------------------------------------
+
+
+@pytest.mark.backend("valkey", "cluster")
+def test_nothing_is_connected_before_the_first_call(backend: Backend, proxy: FaultProxy) -> None:
+    client = backend.client_through(proxy)
+    before = proxy.connections
+    with link_to(client) as link:
+        assert proxy.connections == before
+        link.commands.run("key", PING)
+        assert proxy.connections > before
+
+
+@pytest.mark.backend("valkey", "cluster", "fakeredis")
+def test_a_closed_link_refuses_every_call(backend: Backend) -> None:
+    with link_to(backend.client()) as link:
+        link.commands.run("key", PING)
+        link.close()
+        link.close()
+        for gate in (link.commands, link.leases):
+            with pytest.raises(ConfigurationError, match="closed"):
+                gate.run("key", PING)
+            with pytest.raises(ConfigurationError, match="closed"), gate.blocking("key", PING, 1):
+                pass
+
+
+@pytest.mark.backend("valkey")
+def test_a_connection_that_opens_while_the_link_closes_is_closed_behind_it(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with link_to(backend.client()) as link:
+        pool: Any = link.route().pool("any").pool
+        kind = pool.connection_class
+        connect = kind._connect
+
+        def close_first(connection: object) -> object:
+            link.close()
+            return connect(connection)
+
+        monkeypatch.setattr(kind, "_connect", close_first)
+        assert link.commands.run("key", PING) == [b"PONG"]
+        [(connection, _)] = link.route().pool("any")._at_hand
+        assert connection._sock is None
+
+
+@pytest.mark.backend("valkey")
+def test_another_process_gets_a_route_of_its_own(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with link_to(backend.client()) as link:
+        ours = link.route()
+        assert isinstance(ours, ServerRoute)
+        assert not ours.spread
+        link.commands.run("key", PING)
+        number = os.getpid()
+        with monkeypatch.context() as child:
+            child.setattr(os, "getpid", lambda: number + 1)
+            theirs = link.route()
+            assert theirs is not ours
+            assert link.route() is theirs
+        ours.close()
+        theirs.close()
+
+
+@pytest.mark.backend("valkey")
+def test_another_process_gets_a_breaker_of_its_own(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with link_to(backend.client()) as link:
+        for _ in range(5):
+            link.commands._breaker.failed(ConnectionError("lost"), trial=False)
+        with pytest.raises(CoordinatorUnavailableError):
+            link.commands.run("key", PING)
+        number = os.getpid()
+        with monkeypatch.context() as child:
+            child.setattr(os, "getpid", lambda: number + 1)
+            assert link.commands.run("key", PING) == [b"PONG"]
+            assert link.commands.state == "closed"
+            link.close()
+
+
+# Blocking commands ---------------------------------------------------------------------------
+
+
+@pytest.mark.backend("valkey")
+def test_a_blocking_command_that_meets_an_error_says_so(backend: Backend, key_prefix: str) -> None:
+    client = backend.client()
+    client.set(f"{key_prefix}:text", "x")
+    wrong = Command(("BZPOPMIN", f"{key_prefix}:text", "1"))
+    with (
+        link_to(client) as link,
+        pytest.raises(Exception, match="WRONGTYPE"),
+        link.commands.blocking(f"{key_prefix}:text", wrong, 1.0),
+    ):
+        pass
+
+
+@pytest.mark.backend("valkey")
+def test_a_blocking_command_whose_connection_fails_just_ends(
+    backend: Backend, proxy: FaultProxy, key_prefix: str
+) -> None:
+    key = f"{key_prefix}:none"
+    command = Command(("BZPOPMIN", key, "5"))
+    with link_to(backend.client_through(proxy)) as link:
+        with link.commands.blocking(key, command, 5.0) as answered:
+            assert not answered(0.01)
+            proxy.reset()
+        assert link.commands.state == "closed"
+        assert link.commands.run(key, PING) == [b"PONG"]
+        eventually(lambda: proxy.connections == 2)
+
+
+@pytest.mark.backend("valkey")
+def test_an_error_of_the_body_of_a_blocking_command_is_not_swallowed(
+    backend: Backend, key_prefix: str
+) -> None:
+    key = f"{key_prefix}:none"
+    command = Command(("BZPOPMIN", key, "5"))
+    error = CoordinatorUnavailableError("of the body")
+    with link_to(backend.client()) as link:
+        with pytest.raises(CoordinatorUnavailableError) as caught:
+            fail_in_body(link, key, command, error)
+        assert caught.value is error
+
+
+def fail_in_body(link: Link, key: str, command: Command, error: Exception) -> None:
+    with link.commands.blocking(key, command, 5.0):
+        raise error
+
+
+# URLs ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://h", {"host": "h"}),
+        ("redis://u:p%40q@h:7000/2", {"host": "h", "port": 7000, "db": 2, "password": "p@q"}),
+        ("unix:///run/redis.sock?db=1", {"path": "/run/redis.sock", "db": 1}),
+    ],
+)
+def test_a_url_says_where_a_server_is(url: str, expected: dict[str, Any]) -> None:
+    taken = settings_of(target_of(url))
+    assert taken | expected == taken
+
+
+def test_a_rediss_url_asks_for_tls() -> None:
+    pool = route_to(target_of("rediss://h"), limit=1.0).pool("any").pool
+    assert issubclass(pool.connection_class, redis.SSLConnection)
+
+
+def test_a_cluster_url_names_nodes_and_credentials() -> None:
+    address = target_of("redis+cluster://u:p%40q@one:7000,two?client_name=n")
+    assert isinstance(address, ClusterAddress)
+    assert address.nodes == (("one", 7000), ("two", 6379))
+    assert address.settings == {"username": "u", "password": "p@q", "client_name": "n"}
+    secure = target_of("rediss+cluster://one")
+    assert isinstance(secure, ClusterAddress)
+    assert secure.settings == {"ssl": True}
+
+
+@pytest.mark.parametrize(
+    "url", ["http://h", "h:6379", "", "redis", "redis://:tell-nobody@h:port", "tell-nobody@h"]
+)
+def test_what_is_no_url_of_ours_is_refused_without_showing_a_password(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        target_of(url)
+    shown = f"{caught.value!r} {caught.value.__cause__!r}"
+    assert "tell-nobody" not in shown
