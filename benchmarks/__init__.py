@@ -1,0 +1,1 @@
+"""Measurements of the library against plain redis-py and against other queues."""
