@@ -186,15 +186,13 @@ def _check_nested(value: object, depth: int) -> None:
     """Refuse keys that JSON would turn into strings, two into one, and nesting beyond `depth`."""
     if not depth:
         raise ValueError(_TOO_DEEP)
-    items: Iterable[object] = ()
+    items = cast("Iterable[object]", value)
     if isinstance(value, dict):
         data = cast("dict[object, object]", value)
         for key in data:
             if not isinstance(key, str):
                 raise TypeError(f"keys must be strings, not {describe(key)}")
         items = data.values()
-    elif isinstance(value, (list, tuple)):
-        items = cast("Iterable[object]", value)
     for item in items:
         if isinstance(item, (dict, list, tuple)):
             _check_nested(cast("object", item), depth - 1)

@@ -22,11 +22,12 @@ class Command:
 
 
 class Fate(Enum):
-    """What becomes of a reply."""
+    """What becomes of a reply, or of the command itself."""
 
     DELIVER = auto()
     SWALLOW = auto()  # none of it; the connection is closed
     CUT = auto()  # half of it; the connection is reset
+    LOSE = auto()  # the command never arrives; the connection is reset
 
 
 Which = int | str | Callable[[Command], bool]

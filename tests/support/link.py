@@ -178,11 +178,19 @@ class Link:
             name, *args = words(frame) or (b"",)
             command = Command(name.decode().upper(), tuple(args))
             fate = self._judge(command)
+            if fate is Fate.LOSE:
+                self._lose(bytes(passed_on))
+                return
             if command.name not in _PUB_SUB:
                 self._fates.append(fate)
             passed_on += frame
         if self._server is not None and not self._silent:
             self._server.write(bytes(passed_on))
+
+    def _lose(self, arrived_before: bytes) -> None:
+        if self._server is not None:
+            self._server.write(arrived_before)
+        self.reset()
 
     def _on_replies(self, data: bytes) -> None:
         self._from_server += data

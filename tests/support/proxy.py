@@ -108,6 +108,10 @@ class FaultProxy:
         """Pass on the first half of the reply, then reset the connection."""
         return self._add(Fault(which, times, Fate.CUT))
 
+    def lose_request(self, which: Which, *, times: int = 1) -> Fault:
+        """Reset the connection before the command reaches the server."""
+        return self._add(Fault(which, times, Fate.LOSE))
+
     def black_hole(self) -> None:
         """Swallow all that comes from either side, on old and new connections."""
         self._call(self._start_black_hole)

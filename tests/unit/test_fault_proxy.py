@@ -382,3 +382,20 @@ def test_it_stands_before_every_node_of_a_cluster(
         client.set(f"{key_prefix}:{number}", number)
     assert proxy.count("SET") == len(backend.keys()) == 20
     assert len(proxy.ports) == 3
+
+
+def test_a_lost_request_does_not_reach_the_server_and_those_before_it_do(
+    connect: Connect, backend: Backend, proxy: FaultProxy, key_prefix: str
+) -> None:
+    client, key = connect(), f"{key_prefix}:count"
+    client.ping()
+    fault = proxy.lose_request(2)
+    pipeline = client.pipeline(transaction=False)
+    for _ in range(3):
+        pipeline.incr(key)
+
+    with pytest.raises(redis.ConnectionError):
+        pipeline.execute()
+
+    assert fault.used_up
+    eventually(lambda: backend.client().get(key) == b"1")

@@ -172,9 +172,21 @@ def test_connecting_gets_what_is_left_to_the_call_for_each_address() -> None:
     now = time.monotonic()
     with until(now + 2.0):
         assert 1.0 < connection.socket_connect_timeout <= 2.0
-    with until(now - 1.0), pytest.raises(TimeoutError):
-        _ = connection.socket_connect_timeout
+    with until(now - 1.0):
+        assert connection.socket_connect_timeout == 0.001
     assert connection.socket_connect_timeout == 9.0
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"host": "127.0.0.1"}, {"connection_class": redis.UnixDomainSocketConnection}],
+    ids=["tcp", "unix"],
+)
+def test_connecting_that_takes_too_long_is_a_time_out(settings: dict[str, Any]) -> None:
+    kind = bounded(settings.pop("connection_class", redis.Connection))
+    connection = kind(**settings)
+    with until(time.monotonic() - 1.0), pytest.raises(redis.TimeoutError):
+        connection.connect()
 
 
 @pytest.mark.backend("valkey")

@@ -223,7 +223,10 @@ class _Bounded:
     @property
     def socket_connect_timeout(self) -> float | None:
         """What is left to the call, asked anew for each address of the host."""
-        return remaining() or self.socket_timeout
+        try:
+            return remaining() or self.socket_timeout
+        except TimeoutError:
+            return 0.001  # raised in here, it would leave a socket open
 
     @socket_connect_timeout.setter
     def socket_connect_timeout(self, limit: float | None) -> None:
@@ -238,7 +241,12 @@ class _Bounded:
             raise
 
     def _connect(self) -> DeadlineSocket:
-        return DeadlineSocket(cast("Any", super())._connect())
+        try:
+            remaining()
+            return DeadlineSocket(cast("Any", super())._connect())
+        except TimeoutError as error:
+            # Of a unix socket, redis-py 7 and 8 ask for the port here, and fail.
+            raise redis.TimeoutError("Timeout connecting to server") from error
 
 
 @cache

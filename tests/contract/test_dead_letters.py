@@ -1,0 +1,290 @@
+"""Dead letters: kept, capped, read, replayed and dropped."""
+
+import logging
+
+import pytest
+
+from tests.contract.conftest import Later, Make
+from tests.contract.given import (
+    FAILED,
+    LONG,
+    ONE,
+    SENDER,
+    TWO,
+    WORKER,
+    bury,
+    drain,
+    message,
+    send,
+    take,
+)
+from tests.support.servers import Client
+from tta_agent_coordination import AgentId, DeadLetter, RedisMessageCoordinator
+from tta_agent_coordination.keys import Keys
+
+pytestmark = pytest.mark.guarantee("2.6")
+
+
+def told(letters: list[DeadLetter]) -> list[int]:
+    return [each.queue_message.message.payload["n"] for each in letters if each.queue_message]
+
+
+# Reading --------------------------------------------------------------------------------------
+
+
+def test_they_are_read_the_oldest_first_in_pages(coordinator: RedisMessageCoordinator) -> None:
+    bury(coordinator, *range(7))
+    pages = [coordinator.dead_letters(WORKER, limit=3, offset=offset) for offset in (0, 3, 6, 9)]
+    assert [told(page) for page in pages] == [[0, 1, 2], [3, 4, 5], [6], []]
+    assert coordinator.dead_letters(WORKER, limit=0) == []
+    assert told(coordinator.dead_letters(WORKER)) == list(range(7))
+
+
+def test_a_hundred_are_read_unless_more_are_asked_for(
+    coordinator: RedisMessageCoordinator,
+) -> None:
+    bury(coordinator, *range(105))
+    assert told(coordinator.dead_letters(WORKER)) == list(range(100))
+    assert told(coordinator.dead_letters(WORKER, limit=1000)) == list(range(105))
+
+
+def test_reading_changes_nothing(coordinator: RedisMessageCoordinator) -> None:
+    bury(coordinator, 0, 1)
+    assert coordinator.dead_letters(WORKER) == coordinator.dead_letters(WORKER)
+    assert coordinator.stats(WORKER).dead == 2
+
+
+def test_each_inbox_has_its_own(coordinator: RedisMessageCoordinator) -> None:
+    bury(coordinator, 0, to=ONE)
+    bury(coordinator, 1, to=TWO)
+    assert told(coordinator.dead_letters(ONE)) == [0]
+    assert told(coordinator.dead_letters(TWO)) == [1]
+    assert coordinator.dead_letters(WORKER) == []
+
+
+def test_nobody_held_what_expired_before_it_was_handed_out(
+    coordinator: RedisMessageCoordinator, later: Later
+) -> None:
+    send(coordinator, 0, ttl=5)
+    later(6)
+    coordinator.receive(WORKER)
+    [letter] = coordinator.dead_letters(WORKER)
+    assert letter.last_holder is None
+
+
+# The cap --------------------------------------------------------------------------------------
+
+
+@pytest.mark.guarantee("2.14")
+def test_when_there_are_too_many_the_oldest_are_dropped_and_counted_and_logged(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    coordinator = make(dead_letter_limit=3)
+    with caplog.at_level(logging.WARNING, logger="tta_agent_coordination"):
+        bury(coordinator, *range(3))
+        assert not [each for each in caplog.messages if "dropped" in each]
+        bury(coordinator, 3, 4)
+    assert told(coordinator.dead_letters(WORKER)) == [2, 3, 4]
+    stats = coordinator.stats(WORKER)
+    assert (stats.dead, stats.dead_dropped) == (3, 2)
+    [first, second] = [each for each in caplog.messages if "dropped" in each]
+    assert "worker" in first
+    assert "1" in second
+
+
+@pytest.mark.guarantee("2.14")
+@pytest.mark.parametrize("way", ["receive", "recover"])
+def test_the_cap_holds_for_what_dies_of_its_lease(make: Make, later: Later, way: str) -> None:
+    coordinator = make(dead_letter_limit=5, retry_attempts=0)
+    send(coordinator, *range(30))
+    coordinator.receive_many(WORKER, 30, 10)
+    later(11)
+    if way == "receive":
+        assert coordinator.receive(WORKER) is None
+    else:
+        assert coordinator.recover_pending(WORKER) == 30
+    stats = coordinator.stats(WORKER)
+    assert (stats.dead, stats.dead_dropped) == (5, 25)
+
+
+@pytest.mark.guarantee("2.14")
+def test_a_lowered_cap_is_reached_at_the_next_death(coordinator: RedisMessageCoordinator) -> None:
+    bury(coordinator, *range(8))
+    coordinator.configure(dead_letter_limit=2)
+    assert coordinator.stats(WORKER).dead == 8
+    bury(coordinator, 8)
+    assert told(coordinator.dead_letters(WORKER)) == [7, 8]
+    assert coordinator.stats(WORKER).dead_dropped == 7
+
+
+@pytest.mark.guarantee("2.14")
+def test_ten_thousand_are_kept_by_default(
+    coordinator: RedisMessageCoordinator, client: Client, key_prefix: str
+) -> None:
+    names = Keys(key_prefix).inbox(WORKER)
+    old = {f"old-{number}": number for number in range(10_000)}
+    client.zadd(names["dead"], old)
+    bury(coordinator, 0)
+    stats = coordinator.stats(WORKER)
+    assert (stats.dead, stats.dead_dropped) == (10_000, 1)
+
+
+def test_a_death_is_logged(
+    coordinator: RedisMessageCoordinator, caplog: pytest.LogCaptureFixture
+) -> None:
+    [result] = send(coordinator, 0)
+    with caplog.at_level(logging.WARNING, logger="tta_agent_coordination"):
+        coordinator.nack(WORKER, take(coordinator).token, FAILED)
+    [logged] = caplog.messages
+    assert result.message_id in logged
+    assert "permanent" in logged
+
+
+# Replay ---------------------------------------------------------------------------------------
+
+
+def test_a_replayed_message_is_as_if_sent_anew(
+    coordinator: RedisMessageCoordinator, later: Later
+) -> None:
+    send(coordinator, 0, headers={"a": "b"}, ttl=100)
+    first = take(coordinator)
+    later(90)
+    coordinator.nack(WORKER, first.token, FAILED, "gone")
+
+    assert coordinator.replay_dead_letters(WORKER) == 1
+
+    assert coordinator.dead_letters(WORKER) == []
+    later(50)
+    again = take(coordinator)
+    assert again.message == first.message
+    assert again.queue_message.delivery_attempts == 1
+    assert again.queue_message.last_error is None
+    assert coordinator.ack(WORKER, again.token)
+
+
+def test_only_those_named_are_replayed(coordinator: RedisMessageCoordinator) -> None:
+    bury(coordinator, *range(5))
+    ids = [letter.message_id for letter in coordinator.dead_letters(WORKER)]
+    chosen = [ids[3], "no-such-message", ids[1], ids[3]]
+    assert coordinator.replay_dead_letters(WORKER, message_ids=chosen) == 2
+    assert drain(coordinator) == [3, 1]
+    assert told(coordinator.dead_letters(WORKER)) == [0, 2, 4]
+    assert coordinator.replay_dead_letters(WORKER, message_ids=[]) == 0
+
+
+def test_at_most_as_many_as_asked_for_are_replayed(coordinator: RedisMessageCoordinator) -> None:
+    bury(coordinator, *range(5))
+    assert coordinator.replay_dead_letters(WORKER, limit=0) == 0
+    assert coordinator.replay_dead_letters(WORKER, limit=2) == 2
+    assert drain(coordinator) == [0, 1]
+    ids = [letter.message_id for letter in coordinator.dead_letters(WORKER)]
+    assert coordinator.replay_dead_letters(WORKER, message_ids=ids, limit=1) == 1
+    assert drain(coordinator) == [2]
+
+
+def test_many_are_replayed_in_their_order(coordinator: RedisMessageCoordinator) -> None:
+    send(coordinator, *range(230))
+    for received in coordinator.receive_many(WORKER, 230, LONG):
+        coordinator.nack(WORKER, received.token, FAILED)
+    assert coordinator.replay_dead_letters(WORKER) == 230
+    assert drain(coordinator) == list(range(230))
+
+
+def test_they_can_be_replayed_to_another_inbox(coordinator: RedisMessageCoordinator) -> None:
+    bury(coordinator, *range(3))
+    assert coordinator.replay_dead_letters(WORKER, to=ONE, limit=2) == 2
+    assert told(coordinator.dead_letters(WORKER)) == [2]
+    received = coordinator.receive_many(ONE, 10)
+    assert [each.message.payload["n"] for each in received] == [0, 1]
+    assert {each.message.recipient for each in received} == {ONE}
+    assert {each.message.sender for each in received} == {SENDER}
+    assert {each.queue_message.delivery_attempts for each in received} == {1}
+    assert coordinator.receive(WORKER) is None
+
+
+def test_replay_to_the_same_inbox_is_replay(coordinator: RedisMessageCoordinator) -> None:
+    bury(coordinator, 0)
+    assert coordinator.replay_dead_letters(WORKER, to=AgentId("worker")) == 1
+    assert drain(coordinator) == [0]
+
+
+def test_where_there_is_no_room_they_stay_dead(make: Make) -> None:
+    coordinator = make(queue_size=2)
+    bury(coordinator, 0, 1, 2)
+    send(coordinator, 9, to=ONE)
+    assert coordinator.replay_dead_letters(WORKER, to=ONE) == 1
+    assert told(coordinator.dead_letters(WORKER)) == [1, 2]
+    assert drain(coordinator, ONE) == [9, 0]
+
+
+def test_one_that_is_in_the_inbox_again_stays_dead(
+    coordinator: RedisMessageCoordinator, later: Later
+) -> None:
+    sent = message(0)
+    coordinator.send_message(SENDER, WORKER, sent)
+    coordinator.nack(WORKER, take(coordinator).token, FAILED)
+    later(61)
+    assert not coordinator.send_message(SENDER, WORKER, sent).duplicate
+    assert coordinator.replay_dead_letters(WORKER) == 0
+    assert coordinator.stats(WORKER).dead == 1
+    assert drain(coordinator) == [0]
+
+
+def test_a_message_can_die_and_be_replayed_many_times(
+    coordinator: RedisMessageCoordinator,
+) -> None:
+    send(coordinator, 0)
+    for number in range(5):
+        coordinator.nack(WORKER, take(coordinator).token, FAILED, str(number))
+        [letter] = coordinator.dead_letters(WORKER)
+        assert letter.queue_message is not None
+        assert letter.queue_message.last_error == str(number)
+        assert coordinator.replay_dead_letters(WORKER) == 1
+    assert drain(coordinator) == [0]
+
+
+# Dropping -------------------------------------------------------------------------------------
+
+
+def test_those_named_are_dropped_or_all(coordinator: RedisMessageCoordinator) -> None:
+    bury(coordinator, *range(5))
+    ids = [letter.message_id for letter in coordinator.dead_letters(WORKER)]
+    chosen = [ids[0], ids[4], "no-such-message"]
+    assert coordinator.purge_dead_letters(WORKER, message_ids=chosen) == 2
+    assert coordinator.purge_dead_letters(WORKER, message_ids=[]) == 0
+    assert told(coordinator.dead_letters(WORKER)) == [1, 2, 3]
+    assert coordinator.purge_dead_letters(WORKER) == 3
+    assert coordinator.purge_dead_letters(WORKER) == 0
+    assert coordinator.dead_letters(WORKER) == []
+    assert coordinator.stats(WORKER).dead == 0
+
+
+def test_more_than_a_step_can_be_dropped_by_name(coordinator: RedisMessageCoordinator) -> None:
+    send(coordinator, *range(230))
+    for received in coordinator.receive_many(WORKER, 230, LONG):
+        coordinator.nack(WORKER, received.token, FAILED)
+    ids = [letter.message_id for letter in coordinator.dead_letters(WORKER, limit=225)]
+    assert coordinator.purge_dead_letters(WORKER, message_ids=ids) == 225
+    assert told(coordinator.dead_letters(WORKER)) == list(range(225, 230))
+
+
+def test_dropping_dead_letters_leaves_the_inbox_alone(
+    coordinator: RedisMessageCoordinator,
+) -> None:
+    bury(coordinator, 0)
+    send(coordinator, 1, 2)
+    take(coordinator)
+    coordinator.purge_dead_letters(WORKER)
+    stats = coordinator.stats(WORKER)
+    assert (sum(stats.ready.values()), stats.leased, stats.dead) == (1, 1, 0)
+
+
+def test_purging_the_inbox_leaves_the_dead_letters(coordinator: RedisMessageCoordinator) -> None:
+    bury(coordinator, 0)
+    send(coordinator, 1, 2, 3)
+    take(coordinator)
+    coordinator.nack(WORKER, take(coordinator).token, delay=100)
+    assert coordinator.purge(WORKER) == 3
+    assert coordinator.purge(WORKER) == 0
+    stats = coordinator.stats(WORKER)
+    assert (sum(stats.ready.values()), stats.delayed, stats.leased, stats.dead) == (0, 0, 0, 1)

@@ -1,0 +1,87 @@
+"""Code as a user would write it, for the type checker: pyright strict reads it, nobody runs it."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, assert_type
+
+import redis
+from redis.cluster import RedisCluster
+
+from tta_agent_coordination import (
+    AgentId,
+    AgentMessage,
+    DeadLetter,
+    FailureType,
+    InboxStats,
+    LeaseOutcome,
+    MessageCoordinator,
+    MessagePriority,
+    MessageResult,
+    MessageSubscription,
+    MessageType,
+    QueueMessage,
+    ReceivedMessage,
+    RedisMessageCoordinator,
+    RoutingKey,
+)
+
+
+def connect() -> MessageCoordinator:
+    RedisMessageCoordinator(RedisCluster(host="localhost"), key_prefix="app")
+    RedisMessageCoordinator.from_url("redis://localhost", "app", queue_size=5, call_timeout=1.0)
+    return RedisMessageCoordinator(redis.Redis(), consumer_name="me", retry_attempts=1)
+
+
+def produce(coordinator: MessageCoordinator) -> None:
+    me, worker = AgentId("planner", "main"), AgentId.parse("worker")
+    message = AgentMessage(
+        me,
+        worker,
+        {"task": "dig", "depth": [1, 2.5, None]},
+        message_type=MessageType.REQUEST,
+        priority=MessagePriority.HIGH,
+        routing=RoutingKey("garden", ("tools",)),
+        ttl=60,
+        headers={"trace": "1"},
+    )
+    assert_type(coordinator.send_message(me, worker, message, delay=1), MessageResult)
+    assert_type(coordinator.send_many(me, [message]), list[MessageResult])
+    assert_type(coordinator.broadcast_message(me, message, {worker, me}), list[MessageResult])
+    subscription = coordinator.subscribe_to_messages(worker, [MessageType.EVENT], topics=["a*"])
+    assert_type(subscription, MessageSubscription)
+    assert_type(coordinator.publish(me, message), list[MessageResult])
+    coordinator.unsubscribe(subscription)
+    coordinator.configure(queue_size=10, backoff_base=0.5)
+
+
+def consume(worker: AgentId) -> None:
+    with connect() as coordinator:
+        assert_type(coordinator, MessageCoordinator)
+        received = coordinator.receive(worker, 30.0, wait=10)
+        if received is None:
+            return
+        assert_type(received, ReceivedMessage)
+        assert_type(received.message, AgentMessage)
+        assert_type(received.message.payload, dict[str, Any])
+        assert_type(received.queue_message, QueueMessage)
+        assert_type(received.visibility_deadline, datetime)
+        assert_type(coordinator.extend(worker, received.token, 30), LeaseOutcome)
+        if not coordinator.ack(worker, received.token):
+            coordinator.nack(worker, received.token, FailureType.TIMEOUT, "late", delay=5)
+        batch = coordinator.receive_many(worker, 10)
+        assert_type(
+            coordinator.ack_many(worker, [each.token for each in batch]), list[LeaseOutcome]
+        )
+
+
+def operate(coordinator: MessageCoordinator, worker: AgentId) -> None:
+    stats = coordinator.stats(worker)
+    assert_type(stats, InboxStats)
+    assert_type(stats.ready, Mapping[MessagePriority, int])
+    for letter in coordinator.dead_letters(worker, limit=10, offset=5):
+        assert_type(letter, DeadLetter)
+        assert_type(letter.queue_message, QueueMessage | None)
+        assert_type(letter.raw, bytes | None)
+    assert_type(coordinator.replay_dead_letters(worker, to=worker, limit=5), int)
+    assert_type(coordinator.purge_dead_letters(worker, message_ids=["the-id"]), int)
+    assert_type(coordinator.recover_pending() + coordinator.purge(worker), int)

@@ -1,0 +1,135 @@
+"""One deadline for everything that a call does."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tta_agent_coordination.transport.deadline import DeadlineSocket, remaining, until
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[DeadlineSocket, socket.socket]]:
+    """A socket under test, with a time-out of ten seconds, and its peer."""
+    near, far = socket.socketpair()
+    with near, far:
+        near.settimeout(10.0)
+        yield DeadlineSocket(near), far
+
+
+def soon() -> float:
+    return time.monotonic() + 0.05
+
+
+def test_outside_of_any_deadline_nothing_is_bounded() -> None:
+    assert remaining() is None
+
+
+def test_what_is_left_shrinks_to_a_millisecond_and_then_it_is_over() -> None:
+    with until(time.monotonic() + 100.0):
+        assert 99.0 < (remaining() or 0.0) <= 100.0
+    with until(time.monotonic() + 0.0005):
+        assert remaining() == 0.001
+    with until(time.monotonic() - 1.0), pytest.raises(TimeoutError, match="deadline"):
+        remaining()
+    assert remaining() is None
+
+
+def test_an_inner_deadline_may_be_nearer_but_not_farther() -> None:
+    now = time.monotonic()
+    with until(now + 10.0):
+        with until(now + 99.0):
+            assert (remaining() or 99.0) <= 10.0
+        with until(now + 1.0):
+            assert (remaining() or 99.0) <= 1.0
+        assert (remaining() or 0.0) > 9.0
+
+
+def test_a_deadline_is_forgotten_though_the_block_raises() -> None:
+    with pytest.raises(KeyError), until(time.monotonic()):
+        raise KeyError
+    assert remaining() is None
+
+
+def test_each_thread_has_its_own() -> None:
+    seen: list[float | None] = []
+    with until(time.monotonic() + 10.0):
+        thread = threading.Thread(target=lambda: seen.append(remaining()), name="other")
+        thread.start()
+        thread.join()
+    assert seen == [None]
+
+
+def test_reading_ends_with_the_deadline(ends: tuple[DeadlineSocket, socket.socket]) -> None:
+    near, _ = ends
+    for read in (lambda: near.recv(10), lambda: near.recv_into(bytearray(10))):
+        with until(soon()), pytest.raises(TimeoutError):
+            read()
+        with until(time.monotonic() - 1.0), pytest.raises(TimeoutError):
+            read()
+
+
+def test_bytes_that_trickle_in_do_not_lengthen_it(
+    ends: tuple[DeadlineSocket, socket.socket],
+) -> None:
+    near, far = ends
+    began = time.monotonic()
+
+    def read_ten() -> None:
+        for _ in range(10):
+            far.sendall(b"x")
+            near.recv(1)
+            threading.Event().wait(0.03)
+
+    with until(began + 0.1), pytest.raises(TimeoutError):
+        read_ten()
+    assert time.monotonic() - began < 0.3
+
+
+def test_sending_ends_with_the_deadline(ends: tuple[DeadlineSocket, socket.socket]) -> None:
+    near, _ = ends
+    with until(soon()), pytest.raises(TimeoutError):
+        near.sendall(bytes(50_000_000))
+
+
+def test_a_deadline_may_be_later_than_the_time_out_of_the_socket(
+    ends: tuple[DeadlineSocket, socket.socket],
+) -> None:
+    near, far = ends
+    near.settimeout(0.02)
+    sender = threading.Timer(0.1, far.sendall, [b"x"])
+    sender.name = "sender"
+    with until(time.monotonic() + 5.0):
+        sender.start()
+        assert near.recv(1) == b"x"
+    sender.join()
+
+
+def test_after_the_deadline_the_time_out_of_the_socket_holds_again(
+    ends: tuple[DeadlineSocket, socket.socket],
+) -> None:
+    near, far = ends
+    near.settimeout(0.3)
+    with until(time.monotonic() + 0.001), pytest.raises(TimeoutError):
+        near.recv(1)
+    sender = threading.Timer(0.1, far.sendall, [b"x"])
+    sender.name = "sender"
+    sender.start()
+    assert near.recv(1) == b"x"
+    sender.join()
+
+
+def test_a_poll_does_not_wait(ends: tuple[DeadlineSocket, socket.socket]) -> None:
+    near, _ = ends
+    near.settimeout(0)
+    with until(time.monotonic() + 5.0), pytest.raises(BlockingIOError):
+        near.recv(1)
+
+
+def test_everything_else_is_the_sockets_own(ends: tuple[DeadlineSocket, socket.socket]) -> None:
+    near, far = ends
+    assert near.fileno() >= 0
+    near.shutdown(socket.SHUT_RDWR)
+    assert far.recv(1) == b""
