@@ -154,13 +154,14 @@ def test_an_acked_message_never_comes_back(
 
 def test_recovery_moves_the_expired_back_and_counts_them(make: Make, later: Later) -> None:
     coordinator = make()
-    send(coordinator, *range(230))
-    coordinator.receive_many(WORKER, 220, 10)
+    send(coordinator, *range(1110))  # more than one step moves
+    for most in (1000, 100):
+        coordinator.receive_many(WORKER, most, 10)
     coordinator.receive_many(WORKER, 5, 100)
     later(11)
-    assert make().recover_pending(WORKER) == 220
+    assert make().recover_pending(WORKER) == 1100
     stats = coordinator.stats(WORKER)
-    assert (stats.leased, sum(stats.ready.values())) == (5, 225)
+    assert (stats.leased, sum(stats.ready.values())) == (5, 1105)
     assert coordinator.recover_pending(WORKER) == 0
 
 

@@ -84,7 +84,8 @@ def test_a_delay_overrides_the_back_off_and_has_no_jitter(
     after = server_time(client, key_prefix)
     now = server_time(client, key_prefix)
     due = now + due_in(client, key_prefix, "delayed")
-    assert before + delay - 0.01 <= due <= after + delay + SLACK
+    # A script's clock is that of the event loop's turn, which may have begun a little earlier.
+    assert before + delay - 0.1 <= due <= after + delay + SLACK
 
 
 def test_no_delay_and_no_back_off_make_it_receivable_at_once(make: Make) -> None:

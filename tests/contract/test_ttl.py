@@ -65,14 +65,14 @@ def test_a_retry_that_comes_too_late_is_expired(
     assert letter.last_holder is not None
 
 
-def test_a_thousand_expired_ones_hide_nothing_behind_them(
+def test_any_number_of_expired_ones_hide_nothing_behind_them(
     coordinator: RedisMessageCoordinator, later: Later
 ) -> None:
-    coordinator.send_many(SENDER, [message(n, ttl=10) for n in range(1000)])
-    send(coordinator, 1000)
+    coordinator.send_many(SENDER, [message(n, ttl=10) for n in range(1200)])
+    send(coordinator, 9999)
     later(11)
-    assert drain(coordinator) == [1000]
-    assert coordinator.stats(WORKER).dead == 1000
+    assert take(coordinator).message.payload == {"n": 9999}
+    assert coordinator.stats(WORKER).dead == 1200
 
 
 def test_an_expired_one_is_a_duplicate_within_the_window(

@@ -226,7 +226,6 @@ def test_recovery_finds_an_inbox_sent_to_after_the_server_lost_everything(
     assert coordinator.recover_pending() == 1
 
 
-@pytest.mark.xfail(raises=RuntimeError, reason="Gate.blocking yields nothing when it cannot begin")
 @pytest.mark.guarantee("2.12")
 def test_a_wait_that_cannot_begin_ends_like_one_that_is_cut_short(own_server: OwnServers) -> None:
     """A server that died after the claim and before the wait: ``receive`` looks again."""

@@ -21,7 +21,7 @@ from tta_agent_coordination.coordinator.calls import (
     new_call_id,
 )
 from tta_agent_coordination.delivery import InboxStats, LeaseOutcome, ReceivedMessage
-from tta_agent_coordination.errors import CoordinatorUnavailableError, MessageDecodeError
+from tta_agent_coordination.errors import CoordinationError, MessageDecodeError
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.message import MessagePriority
 from tta_agent_coordination.transport import scripts
@@ -220,7 +220,7 @@ class Inbox:
     def _bury_undecodable(self, agent_id: AgentId, token: str, error: MessageDecodeError) -> None:
         try:
             self.nack(agent_id, token, reason="undecodable", error=str(error))
-        except CoordinatorUnavailableError:
+        except CoordinationError:
             # Its lease will pass, and it is tried again; the others are not held up.
             logger.warning("undecodable message in %s could not be put away now", agent_id)
 

@@ -155,12 +155,13 @@ class Gate:
         self._check_open()
         self._breaker.check_closed()
         try:
-            with until(time.monotonic() + self._share):
-                pool = self._route().pool(key)
-                connection = pool.get_connection()
+            pool, connection = self._begin(key, command)
+        except Exception as error:  # noqa: BLE001 - sorted by what it means, or raised again
+            self._cut_short(error)
+            yield _is_over
+            return
+        try:
             try:
-                with until(time.monotonic() + self._share):
-                    _send(connection, (command,))
                 yield connection.can_read
                 with until(time.monotonic() + seconds + self._share):
                     connection.read_response()
@@ -171,12 +172,29 @@ class Gate:
                 self._release(pool, connection)
         except CoordinationError:  # of the body, which has calls of its own
             raise
-        except Exception as error:
-            self._check_open()
-            fault = fault_of(error)
-            if fault not in _PASSING:
-                raise translate(error, fault) from error
-            self._closed.wait(next(_pauses()))
+        except Exception as error:  # noqa: BLE001 - as above
+            self._cut_short(error)
+
+    def _begin(self, key: str, command: Command) -> tuple[Pool, Connection]:
+        """Send a blocking command."""
+        with until(time.monotonic() + self._share):
+            pool = self._route().pool(key)
+            connection = pool.get_connection()
+            try:
+                _send(connection, (command,))
+            except BaseException:
+                connection.disconnect()
+                self._release(pool, connection)
+                raise
+        return pool, connection
+
+    def _cut_short(self, error: Exception) -> None:
+        """Return, after a pause, when `error` is one that may pass; raise what it means if not."""
+        self._check_open()
+        fault = fault_of(error)
+        if fault not in _PASSING:
+            raise translate(error, fault) from error
+        self._closed.wait(next(_pauses()))
 
     def _enter(self) -> bool:
         self._check_open()
@@ -212,6 +230,12 @@ class Gate:
         if self._closed.is_set():  # it may have been opened since
             connection.disconnect()
         pool.release(connection)
+
+
+def _is_over(timeout: float) -> bool:
+    """Say at once that there is nothing to wait for."""
+    del timeout
+    return True
 
 
 def _exchange(connection: Connection, commands: Sequence[Command]) -> list[Reply]:
