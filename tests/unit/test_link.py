@@ -1,7 +1,7 @@
 """Where a client points, what is taken from it, and what of ours is opened and closed."""
 
-import os
 import gc
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
