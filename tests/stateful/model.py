@@ -229,6 +229,9 @@ class InboxModel:
                 continue
             if not self._store(dead.stored.message).delivered:
                 continue
+            if dead.stored.expires_at is not None:  # as long to live as at first, delay included
+                life = dead.stored.expires_at - dead.stored.stored_at
+                self.unfinished[message_id].expires_at = self.now + life
             del self.dead[message_id]
             self.finished.pop(message_id, None)
             moved += 1

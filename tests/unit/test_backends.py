@@ -1,5 +1,6 @@
 """The back ends that the other tests run over, and the guards against what tests leave behind."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -114,7 +115,11 @@ def outcome(tests: str, folder: Path) -> str:
     file.write_text(tests)
     command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--tb=short"]
     command += ["-p", "tests.conftest", "-p", "no:cov", str(file)]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    # Options for the outer run, such as those for coverage, are not for this one.
+    env = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    run = subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
     return run.stdout
 
 
