@@ -27,6 +27,7 @@ from tests.contract.given import (
     together,
 )
 from tests.support.backends import REAL_BACKENDS, Backend
+from tests.support.proxy import FaultProxy
 from tests.support.servers import Client
 from tests.support.waiting import eventually
 from tta_agent_coordination import (
@@ -346,6 +347,20 @@ def test_a_wait_may_be_longer_than_the_time_out_of_the_clients_socket(
         answer, took = timed(lambda: coordinator.receive(WORKER, wait=PATIENCE))
         assert answer is not None
         assert 0.5 < took < 0.55 + SOON
+
+
+@pytest.mark.backend("valkey", "redis62")
+def test_a_wait_past_the_time_out_of_a_socket_does_not_become_a_poll(
+    backend: Backend, proxy: FaultProxy, key_prefix: str
+) -> None:
+    client = backend.client_through(proxy, socket_timeout=0.1)
+    with RedisMessageCoordinator(client, key_prefix, call_timeout=0.6) as coordinator:
+        coordinator.receive(WORKER)
+        proxy.forget()
+        opened = proxy.connections
+        assert coordinator.receive(WORKER, wait=1.2) is None
+        assert [command.name for command in proxy.commands] == ["EVALSHA", "BZPOPMIN", "EVALSHA"]
+        assert proxy.connections - opened <= 1
 
 
 def test_a_wait_leaves_other_calls_alone(
