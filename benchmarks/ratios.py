@@ -21,6 +21,7 @@ from benchmarks.rates import consuming, sending
 from benchmarks.report import Row, environment, table
 from benchmarks.resources import idle, memory
 from benchmarks.server import Ground, ground
+from benchmarks.worker import working
 
 PARTS: Mapping[str, Callable[[Ground], Iterator[Row]]] = {
     "send": sending,
@@ -30,6 +31,7 @@ PARTS: Mapping[str, Callable[[Ground], Iterator[Row]]] = {
     "import": importing,
     "memory": memory,
     "idle": idle,
+    "worker": working,
     "backlog": backlog,
 }
 

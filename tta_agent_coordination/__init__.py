@@ -1,5 +1,22 @@
 """Reliable messages between agents over Redis, for synchronous Python."""
 
+from tta_agent_coordination.agents.agent import (
+    Agent,
+    AgentProxy,
+    CurrentMessage,
+    RejectMessage,
+    RetryLater,
+    current_message,
+    handles,
+)
+from tta_agent_coordination.agents.capability import AgentCapability
+from tta_agent_coordination.agents.record import (
+    AgentLoad,
+    AgentRecord,
+    Liveness,
+    RegistryEvent,
+    RegistryEventType,
+)
 from tta_agent_coordination.coordinator import RedisMessageCoordinator
 from tta_agent_coordination.delivery import (
     DeadLetter,
@@ -16,6 +33,7 @@ from tta_agent_coordination.errors import (
     ConfigurationError,
     CoordinationError,
     CoordinatorUnavailableError,
+    InboxFullError,
     MessageDecodeError,
     MessageTooLargeError,
     RemoteAgentError,
@@ -30,21 +48,35 @@ from tta_agent_coordination.message import (
     MessageType,
     RoutingKey,
 )
+from tta_agent_coordination.registry import RedisAgentRegistry
+from tta_agent_coordination.registry.interface import AgentRegistry
+from tta_agent_coordination.registry.recovery import RecoverySummary, RestartPolicy
+from tta_agent_coordination.worker import AgentWorker, WorkerHealth
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Agent",
+    "AgentCapability",
     "AgentId",
+    "AgentLoad",
     "AgentMessage",
     "AgentNotFoundError",
+    "AgentProxy",
+    "AgentRecord",
+    "AgentRegistry",
+    "AgentWorker",
     "CircuitBreakerOpenError",
     "ConfigurationError",
     "CoordinationError",
     "CoordinatorUnavailableError",
+    "CurrentMessage",
     "DeadLetter",
     "FailureType",
+    "InboxFullError",
     "InboxStats",
     "LeaseOutcome",
+    "Liveness",
     "MessageCoordinator",
     "MessageDecodeError",
     "MessagePriority",
@@ -54,9 +86,19 @@ __all__ = [
     "MessageType",
     "QueueMessage",
     "ReceivedMessage",
+    "RecoverySummary",
+    "RedisAgentRegistry",
     "RedisMessageCoordinator",
+    "RegistryEvent",
+    "RegistryEventType",
+    "RejectMessage",
     "RemoteAgentError",
     "RequestTimeoutError",
+    "RestartPolicy",
+    "RetryLater",
     "RoutingKey",
+    "WorkerHealth",
     "__version__",
+    "current_message",
+    "handles",
 ]

@@ -51,11 +51,12 @@ class MessageSubscription:
         if message.message_type not in self.message_types:
             return False
         return not self.topics or any(
-            _topic_matches(wanted, message.routing.topic) for wanted in self.topics
+            topic_matches(wanted, message.routing.topic) for wanted in self.topics
         )
 
 
-def _topic_matches(wanted: str, topic: str | None) -> bool:
+def topic_matches(wanted: str, topic: str | None) -> bool:
+    """Whether `topic` is the one `wanted`, or begins with a wanted one that ends in ``*``."""
     if topic is None:
         return False
     return topic.startswith(wanted[:-1]) if wanted.endswith("*") else topic == wanted

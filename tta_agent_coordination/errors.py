@@ -10,6 +10,7 @@
     ├── CircuitBreakerOpenError         a circuit breaker refuses the call
     ├── MessageDecodeError              stored bytes are no message
     ├── MessageTooLargeError            a message exceeds ``max_message_bytes`` (also ValueError)
+    ├── InboxFullError                  an inbox has no room for a request
     ├── AgentNotFoundError              no live agent of that id
     ├── RequestTimeoutError             no reply came in time
     └── RemoteAgentError                the agent that was asked failed
@@ -30,6 +31,7 @@ __all__ = [
     "CoordinatorAccessError",
     "CoordinatorCircuitOpenError",
     "CoordinatorUnavailableError",
+    "InboxFullError",
     "MessageDecodeError",
     "MessageTooLargeError",
     "RemoteAgentError",
@@ -89,6 +91,10 @@ class MessageDecodeError(CoordinationError):
 
 class MessageTooLargeError(CoordinationError, ValueError):
     """A message is larger, in its stored form, than ``max_message_bytes``."""
+
+
+class InboxFullError(CoordinationError):
+    """An inbox holds as many messages as it may, and takes no request."""
 
 
 class AgentNotFoundError(CoordinationError, LookupError):

@@ -22,6 +22,10 @@ def _check_part(_owner: AgentId, attribute: attrs.Attribute[Any], value: object)
         )
 
 
+REPLY_TYPE = "_reply"
+"""The type of the inboxes in which processes get replies to their requests."""
+
+
 @attrs.frozen(order=True)
 class AgentId:
     """The address of an agent, and of its inbox.

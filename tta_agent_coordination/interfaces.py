@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Self
+from typing import Any, Self
 
 from tta_agent_coordination.delivery import (
     DeadLetter,
@@ -242,6 +242,28 @@ class MessageCoordinator(ABC):
         self, agent_id: AgentId, *, message_ids: Sequence[str] | None = None
     ) -> int:
         """Drop dead letters of an inbox: those named, or all; return how many."""
+
+    @abstractmethod
+    def request(
+        self, sender: AgentId, recipient: AgentId, payload: dict[str, Any], *, timeout: float
+    ) -> AgentMessage:
+        """Send a REQUEST and wait for its RESPONSE.
+
+        Any number of threads may wait at once; one thread of the library's own reads the replies
+        for all. A reply that comes too late is dropped, and a request that nobody has begun when
+        the time is up is taken back.
+
+        Args:
+            sender: Who asks.
+            recipient: Who is asked.
+            payload: A JSON object.
+            timeout: Seconds to wait for the reply.
+
+        Raises:
+            RequestTimeoutError: No reply came in time.
+            RemoteAgentError: The agent that was asked failed, and its retries are used up.
+            InboxFullError: Its inbox has no room.
+        """
 
     @abstractmethod
     def close(self) -> None:

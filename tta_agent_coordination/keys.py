@@ -1,7 +1,8 @@
 """The names of all keys in Redis; nothing else makes one.
 
 ``<prefix>:{<agent id>}:<name>`` for what belongs to an inbox: the braces are a hash tag, so that
-all keys of one inbox are in one slot of a cluster. ``<prefix>:<name>`` for what has no inbox.
+all keys of one inbox are in one slot of a cluster. ``<prefix>:{@agents}:<name>`` for the registry,
+under a tag that no inbox can have. ``<prefix>:<name>`` for the rest.
 """
 
 from __future__ import annotations
@@ -12,12 +13,17 @@ from collections.abc import Mapping
 from tta_agent_coordination import checks
 from tta_agent_coordination.identity import AgentId
 
+DEFAULT_KEY_PREFIX = "tta-coord"
+"""What every key begins with, unless something else is asked for."""
+
 _PREFIX = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 
 INBOX_KEYS = (
     "messages", "ready", "delayed", "leased", "states", "claims", "marks", "marks_old",
     "seq", "wake", "dead", "dead_records", "dead_dropped",
 )  # fmt: skip
+
+AGENT_KEYS = ("records", "states", "ends")
 
 
 class Keys:
@@ -37,8 +43,15 @@ class Keys:
         self.prefix = prefix
         self.inboxes = f"{prefix}:inboxes"
         self.subscriptions = f"{prefix}:subscriptions"
+        self.agents: Mapping[str, str] = {
+            name: f"{prefix}:{{@agents}}:{name}" for name in AGENT_KEYS
+        }
 
     def inbox(self, agent_id: AgentId) -> Mapping[str, str]:
         """Return the keys of an inbox by their names."""
         tag = f"{self.prefix}:{{{agent_id}}}"
         return {name: f"{tag}:{name}" for name in INBOX_KEYS}
+
+    def interrupt(self, agent_id: AgentId, nonce: str) -> str:
+        """Return a key beside an inbox that ends the waiting of one worker."""
+        return f"{self.prefix}:{{{agent_id}}}:interrupt:{nonce}"

@@ -27,8 +27,10 @@ DEFAULT_MAX_MESSAGE_BYTES = 1024 * 1024
 DEFAULT_DEAD_LETTER_LIMIT = 10_000
 """Dead letters kept for an inbox."""
 
-WAIT_SLICE = 9.0
-"""Seconds that a consumer waits before it looks again by itself: two commands in nine seconds."""
+WAIT_SLICE = 12.0
+"""Seconds that a consumer waits before it looks again by itself, which takes two commands."""
+REPLY_LIFETIME = 60.0
+"""Seconds after which replies that nobody fetched vanish, beyond the time-out of the request."""
 REPLAY_WINDOW = 60.0
 """Seconds for which a repeated call is recognized, however short the dedup window."""
 RECOVERY_GRACE = 600.0

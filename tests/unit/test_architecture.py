@@ -16,13 +16,16 @@ NAME = PACKAGE.name
 pytestmark = pytest.mark.guarantee("2.15")
 
 LAYERS = [
-    {"errors", "checks"},
+    {"errors", "checks", "threads", "terminal"},
     {"identity"},
     {"message", "keys"},
     {"delivery", "policy", "codec"},
     {"interfaces"},
     {"transport"},
+    {"agents"},
     {"coordinator"},
+    {"registry"},
+    {"worker"},
     {"server_process"},
     {"embedded"},
     {"demo"},

@@ -1,7 +1,6 @@
 """The parts of the demo that need no server: what it reads, counts, draws and reports."""
 
 import gc
-import io
 import os
 import queue
 import signal
@@ -26,7 +25,7 @@ from tta_agent_coordination import (
     cli,
 )
 from tta_agent_coordination.cli import main
-from tta_agent_coordination.demo import planner, processes, reporter
+from tta_agent_coordination.demo import planner, processes
 from tta_agent_coordination.demo.analysis import (
     Analysis,
     NotPythonError,
@@ -38,6 +37,7 @@ from tta_agent_coordination.demo.analysis import (
 from tta_agent_coordination.demo.corpus import Task, plan, python_files, standard_library
 from tta_agent_coordination.demo.processes import Child, Event, Processes, event_of
 from tta_agent_coordination.demo.report import Report, differences, file_of, outcome_of, reason_of
+from tta_agent_coordination.demo.reporter import Reporter
 from tta_agent_coordination.demo.settings import (
     ANALYST,
     HOLD,
@@ -47,7 +47,7 @@ from tta_agent_coordination.demo.settings import (
     Settings,
 )
 from tta_agent_coordination.demo.stage import Tally
-from tta_agent_coordination.demo.table import Display, Rate, Row, sentence, table
+from tta_agent_coordination.demo.table import Rate, Reading, sentence, table
 
 HIGH, NORMAL, LOW = MessagePriority.HIGH, MessagePriority.NORMAL, MessagePriority.LOW
 
@@ -184,10 +184,16 @@ def test_a_request_has_the_same_id_whenever_it_is_made() -> None:
 
 
 def test_the_reporter_keeps_the_first_result_of_each_file() -> None:
-    results: dict[str, dict[str, object]] = {}
-    assert reporter.collect({"file": "a.py", "found": 1}, results)
-    assert not reporter.collect({"file": "a.py", "found": 2}, results)
-    assert results == {"a.py": {"file": "a.py", "found": 1}}
+    told: list[tuple[str, dict[str, object]]] = []
+    agent = Reporter(REPORTER, None, Path(), lambda kind, **facts: told.append((kind, facts)))
+
+    agent.start()
+    for found in (1, 2):
+        agent.on_event(AgentMessage(ANALYST, REPORTER, {"file": "a.py", "found": found}))
+    agent.stop()
+
+    assert [kind for kind, _ in told] == ["handled", "handled", "results"]
+    assert told[-1][1] == {"results": {"a.py": {"file": "a.py", "found": 1}}, "repeated": 1}
 
 
 # Processes ------------------------------------------------------------------------------------
@@ -230,41 +236,31 @@ def test_a_process_that_does_not_end_is_given_up_and_killed(
 # The table ------------------------------------------------------------------------------------
 
 
-def row(inbox: AgentId = ANALYST, *, dead: int = 0) -> Row:
+def reading(inbox: AgentId = ANALYST, *, dead: int = 0) -> Reading:
     stats = InboxStats({HIGH: 2, NORMAL: 40, LOW: 0}, 3, 24, dead, None)
-    return Row(inbox, stats, 312.4)
+    return Reading(inbox, stats, 312.4)
 
 
-@pytest.fixture
-def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-
-
-@pytest.mark.usefixtures("wide")
 def test_the_table_has_a_line_for_each_inbox() -> None:
-    assert table([row(), row(REPORTER)], color=False) == [
-        "inbox       ready  HIGH leased delayed  dead    rate",
-        "analyst        42     2     24       3     0   312/s",
-        "reporter       42     2     24       3     0   312/s",
+    assert table([reading(), reading(REPORTER)]).lines() == [
+        "inbox        ready    HIGH  leased  delayed  dead    rate",
+        "analyst         42       2      24        3     0   312/s",
+        "reporter        42       2      24        3     0   312/s",
     ]
 
 
-@pytest.mark.usefixtures("wide")
 def test_an_inbox_with_dead_letters_is_red_where_there_are_colors() -> None:
-    head, good, bad = table([row(), row(dead=1)], color=True)
-    assert head.startswith("\x1b[1m")
+    _, good, bad = table([reading(), reading(dead=1)]).lines(color=True)
     assert "\x1b" not in good
     assert bad.startswith("\x1b[31m")
-    assert bad.endswith("\x1b[0m")
-
-
-def test_no_line_of_the_table_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "20")
-    assert table([row()], color=False)[1] == "analyst        42  "
 
 
 def test_the_same_can_be_said_in_a_sentence() -> None:
-    assert sentence([row()]) == "analyst: 42 ready, 24 leased, 3 delayed, 0 dead, 312/s"
+    assert sentence([reading()]) == "analyst: 42 ready, 24 leased, 3 delayed, 0 dead, 312/s"
+
+
+def test_what_can_be_received_or_is_on_its_way_is_unfinished() -> None:
+    assert reading(dead=5).unfinished == 42 + 24 + 3
 
 
 def test_a_rate_is_the_growth_over_the_last_second() -> None:
@@ -274,74 +270,63 @@ def test_a_rate_is_the_growth_over_the_last_second() -> None:
     assert rate.read(90, 11.25) == pytest.approx(40 / 0.75)
 
 
-def test_without_a_terminal_there_is_a_line_a_second() -> None:
-    out, now = io.StringIO(), iter([0.0, 0.0, 0.0, 0.5, 1.0, 1.0])
-    display = Display(out, live=False, color=False, clock=lambda: next(now))
-    for _ in range(3):
-        display.show([row()])
-    display.say("that is all")
-    assert out.getvalue() == f"{sentence([row()])}\n" * 2 + "that is all\n"
-
-
-@pytest.mark.usefixtures("wide")
-def test_on_a_terminal_the_table_is_drawn_in_place_below_what_is_said() -> None:
-    out = io.StringIO()
-    display = Display(out, live=True, color=False)
-    drawn = "".join(f"{line}\n" for line in table([row()], color=False))
-    above = "\x1b[2A\r\x1b[J"
-
-    display.show([row()])
-    display.show([row()])
-    display.say("killed")
-    display.show([row()])
-    display.keep()
-    display.say("done")
-
-    assert out.getvalue() == f"{drawn}{above}{drawn}{above}killed\n{drawn}done\n"
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-@pytest.mark.parametrize(
-    ("environ", "moves", "colors"),
-    [
-        ({"TERM": "xterm"}, True, True),
-        ({"TERM": "xterm", "NO_COLOR": "1"}, True, False),
-        ({"TERM": "dumb"}, False, False),
-        ({}, False, False),
-    ],
-)
-def test_the_display_suits_the_terminal(
-    environ: dict[str, str], moves: bool, colors: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("TERM", "NO_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environ.items():
-        monkeypatch.setenv(name, value)
-    out = Terminal()
-    display = Display.on(out)
-    display.show([row()])
-    display.show([row()])
-    assert ("\x1b[2A" in out.getvalue()) is moves
-    assert ("\x1b[1m" in out.getvalue()) is colors
-
-
 # The tally ------------------------------------------------------------------------------------
 
 
+ONE = AgentId("analyst", "1")
+
+
+def test_what_the_processes_tell_is_tallied() -> None:
+    tally = Tally()
+    told = [
+        ("sent", {"count": 2, "of": 3}),
+        ("sent", {"count": 1, "of": 3}),
+        ("answered", {"failed": False}),
+        ("answered", {"failed": True}),
+        ("handled", {"inbox": "analyst"}),
+        ("holding", {"message_id": "request-1"}),
+        ("results", {"results": {"a.py": {}}, "repeated": 4}),
+    ]
+    for kind, facts in told:
+        assert tally.note(Event(ONE, kind, facts), 1.0) is None
+
+    assert (tally.sent, tally.planned, tally.answered, tally.errors) == (3, 3, 2, 1)
+    assert tally.handled == {"analyst": 1, "reporter": 0, "planner": 0}
+    assert (tally.held, tally.holder) == ("request-1", ONE)
+    assert (tally.results, tally.repeated) == ({"a.py": {}}, 4)
+
+
 def test_only_what_the_killed_analyst_held_counts_as_redelivered_after_the_kill() -> None:
-    tally = Tally(held=("request-0", "request-1"))
+    tally = Tally(held="request-1", killed_at=5.0)
 
-    assert tally.note_redelivery("request-0", duplicate=True, after=2.0)
-    assert not tally.note_redelivery("request-1", duplicate=False, after=2.5)
-    assert not tally.note_redelivery("request-1", duplicate=True, after=4.5)
-    assert not tally.note_redelivery("request-9", duplicate=False, after=3.0)
+    def redelivered(message_id: str, now: float) -> str | None:
+        facts = {"message_id": message_id, "duplicate": True}
+        return tally.note(Event(ONE, "redelivered", facts), now)
 
-    assert tally.redelivered == {"request-0": 2.0, "request-1": 2.5}
-    assert (tally.duplicates, tally.late) == (1, 2)
+    assert redelivered("request-9", 6.0) is None
+    said = redelivered("request-1", 7.0)
+    assert said is not None
+    assert "passed after 2.0 s" in said
+    assert "to analyst:1" in said
+    assert redelivered("request-1", 9.5) is None
+
+    assert (tally.redelivered, tally.duplicate, tally.late) == (2.0, True, 2)
+
+
+@pytest.mark.parametrize(
+    ("tally", "complete"),
+    [
+        (Tally(), False),
+        (Tally(planned=2, answered=1), False),
+        (Tally(planned=2, answered=2), True),
+        (Tally(planned=2, answered=2, held="request-1"), False),
+        (Tally(planned=2, answered=2, held="request-1", found_dead=1.5), True),
+    ],
+)
+def test_all_is_done_when_all_is_answered_and_who_was_killed_is_replaced(
+    tally: Tally, complete: bool
+) -> None:
+    assert tally.complete is complete
 
 
 # The report -----------------------------------------------------------------------------------
@@ -349,7 +334,7 @@ def test_only_what_the_killed_analyst_held_counts_as_redelivered_after_the_kill(
 FOUND = {"functions": 1, "classes": 2, "imports": ["os"]}
 
 
-def dead_letter(file: str, last_error: str | None = "not Python") -> DeadLetter:
+def dead_letter(file: str, last_error: str | None = "RejectMessage: not Python") -> DeadLetter:
     now = datetime(2020, 1, 1, tzinfo=UTC)
     message = AgentMessage(PLANNER, ANALYST, {"file": file})
     stored = QueueMessage(message, NORMAL, now, 1, last_error)
@@ -361,11 +346,14 @@ def tally() -> Tally:
     results = {"a.py": {"file": "a.py", "found": FOUND, "urgent": True, "waited": 0.25}}
     return Tally(
         sent=2,
+        answered=2,
+        errors=1,
         killed="analyst:1",
         killed_at=5.0,
-        held=("request-0", "request-1"),
-        redelivered={"request-0": 2.0, "request-1": 2.125},
-        duplicates=1,
+        held="request-1",
+        found_dead=1.5,
+        redelivered=2.125,
+        duplicate=True,
         results=results,
         dead=[dead_letter("poison-1")],
     )
@@ -384,8 +372,10 @@ def test_equal_results_are_reported_with_their_sums(tally: Tally) -> None:
     text = text_of(tally)
     assert "2: 1 files, 1 of poison" in text
     assert "1 files waited in the inbox for 0.25 s (median)" in text
-    assert "analyst:1 by SIGKILL, while it held 2 requests" in text
-    assert "2 of 2, 2.1 s after the kill; 1 of them answered before" in text
+    assert "answers         2, 1 of them errors" in text
+    assert "analyst:1 by SIGKILL, while it held request-1" in text
+    assert "replaced        1.5 s after the kill, by the registry" in text
+    assert "request-1, 2.1 s after the kill; its result was known: it was not stored again" in text
     assert "permanent  poison-1: not Python" in text
     assert "equal to the plain run: 1 files with 1 functions and 2 classes that import 1" in text
     assert "busy" not in text
@@ -395,6 +385,17 @@ def test_leases_that_passed_without_a_kill_are_reported(tally: Tally) -> None:
     assert "4 more, whose leases passed: the machine is busy" in text_of(
         attrs.evolve(tally, late=4)
     )
+
+
+def test_a_result_that_was_not_sent_before_the_kill_is_new(tally: Tally) -> None:
+    text = text_of(attrs.evolve(tally, duplicate=False))
+    assert "2.1 s after the kill; its result was new" in text
+
+
+def test_what_did_not_follow_the_kill_is_not_reported(tally: Tally) -> None:
+    text = text_of(attrs.evolve(tally, found_dead=None, redelivered=None))
+    assert "replaced" not in text
+    assert "redelivered" not in text
 
 
 def test_a_run_without_a_kill_says_so(tally: Tally) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from tta_agent_coordination import checks, policy
-from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.identity import REPLY_TYPE, AgentId
 from tta_agent_coordination.keys import Keys
 from tta_agent_coordination.policy import InboxPolicy
 from tta_agent_coordination.transport.gate import Command, Gate
@@ -34,6 +34,11 @@ def milliseconds(seconds: float) -> int:
 def new_call_id() -> str:
     """Return what a script recognizes a repeated call by; also the nonce of a lease."""
     return os.urandom(8).hex()
+
+
+def lifetime(agent_id: AgentId) -> int:
+    """Return milliseconds for which an inbox lives after its last use; 0: it stays."""
+    return milliseconds(policy.REPLY_LIFETIME) if agent_id.type == REPLY_TYPE else 0
 
 
 HORIZON = microseconds(policy.WAIT_SLICE)

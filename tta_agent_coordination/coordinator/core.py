@@ -11,8 +11,10 @@ from tta_agent_coordination import checks, policy
 from tta_agent_coordination.coordinator.calls import Calls
 from tta_agent_coordination.coordinator.dead_letters import DeadLetters
 from tta_agent_coordination.coordinator.directory import Directory
+from tta_agent_coordination.coordinator.feed import Feed, feeds
 from tta_agent_coordination.coordinator.inbox import Inbox
 from tta_agent_coordination.coordinator.outbox import Outbox
+from tta_agent_coordination.coordinator.requests import Requests
 from tta_agent_coordination.coordinator.subscriptions import Subscriptions, subscription
 from tta_agent_coordination.delivery import (
     DeadLetter,
@@ -24,7 +26,7 @@ from tta_agent_coordination.delivery import (
 )
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.interfaces import MessageCoordinator
-from tta_agent_coordination.keys import Keys
+from tta_agent_coordination.keys import DEFAULT_KEY_PREFIX, Keys
 from tta_agent_coordination.message import (
     AgentMessage,
     FailureType,
@@ -39,8 +41,6 @@ from tta_agent_coordination.transport.url import target_of
 if TYPE_CHECKING:
     from redis import Redis
     from redis.cluster import RedisCluster
-
-DEFAULT_KEY_PREFIX = "tta-coord"
 
 
 class RedisMessageCoordinator(MessageCoordinator):
@@ -89,6 +89,7 @@ class RedisMessageCoordinator(MessageCoordinator):
         self._inbox = Inbox(self._calls)
         self._dead_letters = DeadLetters(self._calls, self._outbox, self._directory)
         self._subscriptions = Subscriptions(self._calls)
+        self._requests = Requests(self._inbox, self._outbox)
 
     @classmethod
     def from_url(cls, url: str, key_prefix: str = DEFAULT_KEY_PREFIX, **options: Any) -> Self:
@@ -214,13 +215,14 @@ class RedisMessageCoordinator(MessageCoordinator):
         """See `MessageCoordinator.nack`."""
         if error is not None:
             checks.instance_of("error", error, str)
-        return self._inbox.nack(
+        outcome, _ = self._inbox.nack(
             _agent("agent_id", agent_id),
             _token(token),
             reason="permanent" if failure_type(failure) is FailureType.PERMANENT else "",
             error=error,
             delay=None if delay is None else checks.duration("delay", delay),
         )
+        return outcome
 
     def extend(self, agent_id: AgentId, token: str, visibility_timeout: float) -> LeaseOutcome:
         """See `MessageCoordinator.extend`."""
@@ -313,9 +315,38 @@ class RedisMessageCoordinator(MessageCoordinator):
             None if message_ids is None else checks.strings("message_ids", message_ids),
         )
 
+    def request(
+        self, sender: AgentId, recipient: AgentId, payload: dict[str, Any], *, timeout: float
+    ) -> AgentMessage:
+        """See `MessageCoordinator.request`."""
+        return self._requests.request(
+            _agent("sender", sender),
+            _agent("recipient", recipient),
+            payload,
+            checks.duration("timeout", timeout),
+        )
+
+    @property
+    def link(self) -> Link:
+        """The connections; for `AgentWorker`, not part of the interface."""
+        return self._calls.link
+
+    def held(self, agent_id: AgentId) -> int:
+        """Return how many unfinished messages an inbox holds; for `AgentWorker`."""
+        return self._inbox.held(agent_id)
+
+    def feed(self, agent_ids: Sequence[AgentId]) -> list[Feed]:
+        """Return what a worker fetches from: inboxes that can be waited for together.
+
+        For `AgentWorker`; not part of the interface.
+        """
+        return feeds(self._calls, self._inbox, agent_ids)
+
     def close(self) -> None:
         """See `MessageCoordinator.close`."""
+        self._requests.close()
         self._calls.link.close()
+        self._requests.join()
 
 
 def _agent(name: str, value: object) -> AgentId:

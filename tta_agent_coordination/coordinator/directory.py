@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from tta_agent_coordination import policy
 from tta_agent_coordination.coordinator.calls import Calls, microseconds, milliseconds
-from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.identity import REPLY_TYPE, AgentId
 from tta_agent_coordination.transport import scripts
 from tta_agent_coordination.transport.gate import Command
 from tta_agent_coordination.transport.scripts import Script
@@ -39,7 +39,8 @@ class Directory:
         late = [
             agent_id
             for agent_id in agent_ids
-            if now - self._noted.get(agent_id, -policy.INDEX_INTERVAL) >= policy.INDEX_INTERVAL
+            if agent_id.type != REPLY_TYPE  # it vanishes by itself
+            and now - self._noted.get(agent_id, -policy.INDEX_INTERVAL) >= policy.INDEX_INTERVAL
         ]
         if late:
             life = milliseconds(policy.INDEX_LIFETIME)

@@ -16,6 +16,7 @@ from tta_agent_coordination.coordinator import records
 from tta_agent_coordination.coordinator.calls import (
     HORIZON,
     Calls,
+    lifetime,
     microseconds,
     milliseconds,
     new_call_id,
@@ -35,9 +36,10 @@ LONGEST_ERROR = 4096
 """Characters kept of the error that a nack gives."""
 
 _JITTER = 0.1
-_SHORTEST_WAIT = 0.001
+SHORTEST_WAIT = 0.001
+"""Seconds; servers take a time-out of 0 for none."""
 _NONCE_LENGTH = len(new_call_id())
-_OUTCOMES = {
+OUTCOMES = {
     1: LeaseOutcome.DONE,
     2: LeaseOutcome.ALREADY_DONE,
     -1: LeaseOutcome.STALE,
@@ -66,6 +68,11 @@ class Inbox:
         self._calls = calls
         self._unanswered: dict[tuple[int, AgentId, int], list[str]] = {}
 
+    @property
+    def waits_to_the_end(self) -> bool:
+        """Whether closing the connections does not end a wait, as with fakeredis."""
+        return self._calls.link.route().blocks_sender
+
     def receive(
         self, agent_id: AgentId, most: int, visibility: float, wait: float
     ) -> list[ReceivedMessage]:
@@ -85,9 +92,17 @@ class Inbox:
 
     def ack(self, agent_id: AgentId, tokens: Sequence[str]) -> list[LeaseOutcome]:
         """Finish messages."""
+        return self._settle(scripts.ACK, agent_id, tokens, *self._ack_options())
+
+    def ack_command(self, agent_id: AgentId, tokens: Sequence[str]) -> Command:
+        """Return the command that finishes messages of which the library made the tokens."""
+        words = [word for nonce, name in map(_parts, tokens) for word in (name, nonce)]
+        arguments = (new_call_id(), *self._ack_options(), *words)
+        return self._calls.command(scripts.ACK, agent_id, arguments)
+
+    def _ack_options(self) -> tuple[int, int]:
         rules = self._calls.policy
-        window, retention = microseconds(rules.dedup_window), milliseconds(rules.retention)
-        return self._settle(scripts.ACK, agent_id, tokens, window, retention)
+        return microseconds(rules.dedup_window), milliseconds(rules.retention)
 
     def extend(
         self, agent_id: AgentId, tokens: Sequence[str], visibility: float
@@ -105,7 +120,7 @@ class Inbox:
         answer = self._calls.run_on_lease(
             scripts.RELEASE, agent_id, new_call_id(), message_id, nonce, retention
         )
-        return _OUTCOMES[answer]
+        return OUTCOMES[answer]
 
     def nack(
         self,
@@ -115,11 +130,15 @@ class Inbox:
         reason: str = "",
         error: str | None = None,
         delay: float | None = None,
-    ) -> LeaseOutcome:
-        """Give a message back as failed: for a retry, or to the dead letters with a `reason`."""
+    ) -> tuple[LeaseOutcome, str]:
+        """Give a message back as failed: for a retry, or to the dead letters with a `reason`.
+
+        Returns:
+            The outcome, and what it died of if it did.
+        """
         pair = _split(token)
         if pair is None:
-            return LeaseOutcome.UNKNOWN
+            return LeaseOutcome.UNKNOWN, ""
         nonce, message_id = pair
         rules = self._calls.policy
         answer, dropped, died_of = self._calls.run_on_lease(
@@ -144,13 +163,13 @@ class Inbox:
             logger.warning(
                 "message %s of %s is dead: %s", text_of(message_id), agent_id, died_of.decode()
             )
-        return _OUTCOMES[answer]
+        return OUTCOMES[answer], died_of.decode()
 
     def recover(self, agent_id: AgentId) -> tuple[int, bool]:
         """Move expired leases back; return how many, and whether the inbox is empty."""
         total = 0
         while True:
-            moved, due, held = self._recover_some(agent_id)
+            moved, due, held = self.recover_some(agent_id)
             total += moved
             if due != 0:
                 return total, held == 0
@@ -159,6 +178,11 @@ class Inbox:
         """Drop every unfinished message."""
         retention = milliseconds(self._calls.policy.retention)
         return self._calls.run(scripts.PURGE, agent_id, new_call_id(), retention)
+
+    def held(self, agent_id: AgentId) -> int:
+        """Return how many unfinished messages there are."""
+        key = self._calls.keys.inbox(agent_id)["messages"]
+        return self._calls.link.commands.run(key, Command(("HLEN", key)))[0]
 
     def stats(self, agent_id: AgentId) -> InboxStats:
         """Count what an inbox holds."""
@@ -176,22 +200,33 @@ class Inbox:
         # parent will ask for them.
         key = (os.getpid(), agent_id, most)
         call = self._unanswered_call(key) or new_call_id()
+        command = self.claim_command(agent_id, call, most, visibility, staying=staying)
         try:
-            reply = self._calls.run(
-                scripts.CLAIM,
-                agent_id,
-                call,
-                most,
-                microseconds(visibility),
-                self._calls.holder,
-                int(staying),
-                HORIZON,
-                self._calls.policy.deliveries,
-                *self._burial(),
-            )
+            reply = self._calls.link.commands.run(self._calls.keys.inbox(agent_id)["wake"], command)
         except BaseException:
             self._unanswered.setdefault(key, []).append(call)
             raise
+        return self.read_claim(agent_id, call, reply[0])
+
+    def claim_command(
+        self, agent_id: AgentId, call: str, most: int, visibility: float, *, staying: bool
+    ) -> Command:
+        """Return the command that claims up to `most` messages."""
+        arguments = (
+            call,
+            most,
+            microseconds(visibility),
+            self._calls.holder,
+            int(staying),
+            HORIZON,
+            self._calls.policy.deliveries,
+            *self._burial(),
+            lifetime(agent_id),
+        )
+        return self._calls.command(scripts.CLAIM, agent_id, arguments)
+
+    def read_claim(self, agent_id: AgentId, call: str, reply: Sequence[Any]) -> Claim:
+        """Read what a claim brought; what does not decode goes to the dead letters."""
         _, deadline, due, dropped, items = reply
         _report_dropped(agent_id, dropped)
         messages = self._decode(agent_id, call, int(deadline), items)
@@ -224,14 +259,18 @@ class Inbox:
             # Its lease will pass, and it is tried again; the others are not held up.
             logger.warning("undecodable message in %s could not be put away now", agent_id)
 
+    def withdraw(self, agent_id: AgentId, message_id: str) -> bool:
+        """Take back a message that nobody is handling."""
+        return bool(self._calls.run(scripts.WITHDRAW, agent_id, records.raw_text(message_id)))
+
     def _wait(self, agent_id: AgentId, left: float, due: float | None) -> None:
         """Block on the server until something is ready, is due, or the time is up.
 
         The server keeps the time-outs of blocking commands only to a tenth of a second, so at
         the moment something becomes due it is nudged: what is due moves, and one consumer wakes.
         """
-        seconds = max(min(left, policy.WAIT_SLICE), _SHORTEST_WAIT)
-        alarm = None if due is None or due >= seconds else max(due, _SHORTEST_WAIT)
+        seconds = max(min(left, policy.WAIT_SLICE), SHORTEST_WAIT)
+        alarm = None if due is None or due >= seconds else max(due, SHORTEST_WAIT)
         if alarm is not None and self._calls.link.route().blocks_sender:
             seconds = alarm
         end = time.monotonic() + seconds
@@ -243,11 +282,17 @@ class Inbox:
 
     def _nudge(self, agent_id: AgentId, end: float) -> float | None:
         """Move what is due; return the seconds to the next alarm, None if it comes after `end`."""
-        _, microseconds_left, _ = self._recover_some(agent_id)
-        due = max(microseconds_left / 1_000_000, _SHORTEST_WAIT)
+        _, microseconds_left, _ = self.recover_some(agent_id)
+        due = max(microseconds_left / 1_000_000, SHORTEST_WAIT)
         return due if microseconds_left >= 0 and time.monotonic() + due < end else None
 
-    def _recover_some(self, agent_id: AgentId) -> tuple[int, int, int]:
+    def recover_some(self, agent_id: AgentId) -> tuple[int, int, int]:
+        """Move back a bounded number of what is due, and wake one who waits.
+
+        Returns:
+            How many leases had expired, microseconds until the next is due (-1: never), and how
+            many messages the inbox holds.
+        """
         reply = self._calls.run(
             scripts.RECOVER,
             agent_id,
@@ -275,7 +320,7 @@ class Inbox:
             words = [word for nonce, message_id in known for word in (message_id, nonce)]
             answers = self._calls.run_on_lease(script, agent_id, new_call_id(), *options, *words)
         found = iter(answers)
-        return [LeaseOutcome.UNKNOWN if pair is None else _OUTCOMES[next(found)] for pair in pairs]
+        return [LeaseOutcome.UNKNOWN if pair is None else OUTCOMES[next(found)] for pair in pairs]
 
 
 def _error(text: str | None) -> bytes:
@@ -292,6 +337,11 @@ def _split(token: str) -> tuple[str, bytes] | None:
     nonce, colon, message_id = token.partition(":")
     if not colon or len(nonce) != _NONCE_LENGTH or not nonce.isalnum() or not nonce.isascii():
         return None
+    return nonce, records.raw_text(message_id)
+
+
+def _parts(token: str) -> tuple[str, bytes]:
+    nonce, _, message_id = token.partition(":")
     return nonce, records.raw_text(message_id)
 
 

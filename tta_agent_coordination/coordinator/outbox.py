@@ -11,6 +11,7 @@ from tta_agent_coordination.coordinator.calls import (
     HORIZON,
     Argument,
     Calls,
+    lifetime,
     microseconds,
     new_call_id,
 )
@@ -96,6 +97,7 @@ class Outbox:
             size,
             HORIZON,
             int(replay is not None),
+            lifetime(recipient),
         ]
         for letter in letters:
             arguments += letter.arguments()

@@ -1,9 +1,9 @@
 -- claim: hand out ready messages on lease, after moving back what is due
 --
 -- KEYS    messages ready delayed leased states claims marks marks_old seq wake dead dead_records dead_dropped
--- ARGV    call:text most:number visibility:number holder:text staying:number horizon:number deliveries:number dead_limit:number window:number retention:number
+-- ARGV    call:text most:number visibility:number holder:text staying:number horizon:number deliveries:number dead_limit:number window:number retention:number lifetime:number
 -- RETURNS now, deadline, next_due (µs from now; -1: never), dropped, then {id, record, attempts, error} for each
--- INCLUDE codes number clock state marks finished bury wake due tidy
+-- INCLUDE codes number clock state marks finished bury wake due tidy fade
 --
 -- Invariant: whatever a consumer that leaves knows of work to come, it leaves a wake-up for: one
 -- that waits is woken while anything is ready or becomes due before it would look by itself.
@@ -72,4 +72,5 @@ local due = redis.call('EXISTS', k_ready) == 1 and 0 or next_due(now)
 local leaving = staying == 0 or #found > 0
 if due == 0 or (leaving and due > 0 and due < horizon) then wake() end
 if due < 0 then tidy() end
+fade()
 return { int(now), int(deadline), int(due), dropped, found }

@@ -1,9 +1,9 @@
 -- send: store messages in one inbox, unless it has them already or is full
 --
 -- KEYS    messages ready delayed states marks marks_old seq wake
--- ARGV    call:text queue_size:number horizon:number replay:number then id body priority delay ttl, repeated
+-- ARGV    call:text queue_size:number horizon:number replay:number lifetime:number then id body priority delay ttl, repeated
 -- RETURNS for each message STORED, DUPLICATE or FULL
--- INCLUDE codes number clock state marks finished wake
+-- INCLUDE codes number clock state marks finished wake fade
 --
 -- Invariant: the hash `messages` holds exactly the unfinished ones, so its length is what
 -- `queue_size` limits. A call that is repeated meets its own messages by their origin.
@@ -37,7 +37,7 @@ local function store(id, body, priority, delay, ttl)
   held = held + 1
 end
 
-for i = 5, #ARGV, 5 do
+for i = 6, #ARGV, 5 do
   local id = ARGV[i]
   local origin = earlier_origin(id)
   if origin then
@@ -52,4 +52,5 @@ for i = 5, #ARGV, 5 do
 end
 
 if awake then wake() end
+fade()
 return answers

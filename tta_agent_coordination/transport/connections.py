@@ -128,7 +128,8 @@ class ServerRoute:
 
     def close(self) -> None:
         """Close every connection."""
-        self._pool.disconnect()
+        # In fakeredis, a connection in use is a call in progress that cannot be cut off.
+        self._pool.disconnect(inuse_connections=not self.blocks_sender)
 
 
 class ClusterRoute:

@@ -1,0 +1,110 @@
+"""Changes of the registry are seen as they happen."""
+
+import threading
+
+import pytest
+
+from tests.registry.conftest import Later, Make
+from tests.registry.given import ONE, PATIENCE, TWO, Moody, Plain
+from tests.support.backends import Backend
+from tests.support.proxy import FaultProxy
+from tests.support.waiting import eventually
+from tta_agent_coordination import (
+    ConfigurationError,
+    CoordinatorUnavailableError,
+    RegistryEventType,
+)
+
+pytestmark = pytest.mark.guarantee("3.1")
+
+
+def test_each_change_is_an_event(make: Make, later: Later) -> None:
+    # given somebody who watches often
+    observer = make(heartbeat_ttl_s=10, heartbeat_interval_s=0.01)
+    first, second, agent = make(heartbeat_ttl_s=10), make(heartbeat_ttl_s=10), Moody(ONE)
+    first.register(agent)
+    events = observer.watch(timeout=PATIENCE)
+
+    def seen() -> tuple[str, str]:
+        event = next(events)
+        assert event.record.agent_id == event.agent_id
+        return event.type.value, str(event.agent_id)
+
+    assert seen() == ("registered", "worker:1")
+    agent.status = "busy"
+    first.heartbeat(ONE)
+    assert seen() == ("status_changed", "worker:1")
+    second.register(Plain(ONE))
+    assert seen() == ("superseded", "worker:1")
+    assert seen() == ("status_changed", "worker:1")
+    second.register(Plain(TWO))
+    assert seen() == ("registered", "worker:2")
+    later(15, ONE)
+    assert seen() == ("suspect", "worker:1")
+    later(10, ONE)
+    assert seen() == ("dead", "worker:1")
+    second.deregister(TWO)
+    assert seen() == ("deregistered", "worker:2")
+    later(100, ONE)
+    assert seen() == ("deregistered", "worker:1")
+    events.close()
+
+
+@pytest.mark.backend("fakeredis")
+def test_it_ends_at_the_time_out(make: Make) -> None:
+    registry = make()
+    registry.register(Plain(ONE))
+    assert [event.type for event in registry.watch(timeout=0)] == [RegistryEventType.REGISTERED]
+    assert len(list(registry.watch(timeout=0.05))) == 1
+    with pytest.raises(ValueError, match="timeout"):
+        registry.watch(timeout=-1)
+
+
+@pytest.mark.backend("fakeredis", "valkey")
+def test_it_ends_when_the_registry_is_closed(make: Make) -> None:
+    registry = make(heartbeat_ttl_s=0.03)
+    registry.register(Plain(ONE))
+    seen = threading.Event()
+
+    def watch() -> None:
+        for _ in registry.watch():
+            seen.set()
+
+    thread = threading.Thread(target=watch, name="watcher")
+    thread.start()
+    assert seen.wait(PATIENCE)
+    registry.close()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    with pytest.raises(ConfigurationError):
+        next(registry.watch())
+
+
+@pytest.mark.backend("valkey")
+def test_the_first_look_must_succeed_and_later_ones_may_fail(
+    make: Make, backend: Backend, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = make(
+        backend.client_through(proxy),
+        heartbeat_ttl_s=10,
+        heartbeat_interval_s=0.01,
+        call_timeout=0.5,
+    )
+    registry.register(Plain(ONE))
+    events = registry.watch(timeout=PATIENCE)
+    assert next(events).type is RegistryEventType.REGISTERED
+
+    proxy.refuse()
+    with pytest.raises(CoordinatorUnavailableError):
+        next(registry.watch())
+    later: list[object] = []
+    thread = threading.Thread(target=lambda: later.append(next(events)), name="watcher")
+    thread.start()
+    eventually(lambda: "cannot be watched" in caplog.text)
+    proxy.heal()
+    make().register(Plain(TWO))
+    thread.join(PATIENCE)
+    [event] = later
+    assert event.agent_id == TWO
+    events.close()
+    assert caplog.text.count("cannot be watched") == 1

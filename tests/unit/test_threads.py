@@ -1,0 +1,68 @@
+"""Threads have names and are joined with a time-out; forks get things of their own."""
+
+import os
+import sys
+import threading
+
+import pytest
+
+from tests.registry.given import PATIENCE
+from tta_agent_coordination.threads import PerProcess, join, spawn
+
+
+def test_a_thread_has_a_name_and_ends_with_the_process() -> None:
+    go_on = threading.Event()
+    thread = spawn("test", lambda: go_on.wait(PATIENCE) and None)
+    assert thread.name == "tta-test"
+    assert thread.daemon
+    go_on.set()
+    assert join([thread], PATIENCE)
+    assert join([thread], 0)
+    assert join([], 0)
+
+
+def test_a_thread_that_does_not_end_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    go_on = threading.Event()
+    threads = [spawn(name, lambda: go_on.wait(PATIENCE) and None) for name in ("one", "two")]
+    assert not join(threads, 0.02)
+    assert "tta-one, tta-two" in caplog.text
+    go_on.set()
+    assert join(threads, PATIENCE)
+
+
+def test_a_thread_does_not_wait_for_itself() -> None:
+    answers: list[bool] = []
+    thread = spawn("self", lambda: answers.append(join([threading.current_thread()], PATIENCE)))
+    assert join([thread], PATIENCE)
+    assert answers == [True]
+
+
+def test_what_another_process_made_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = PerProcess(object)
+    first, pid = mine.get(), os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+    second = mine.get()
+    assert second is mine.get()
+    assert second is not first
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
+# Python 3.12 and newer; that it is dangerous is why this test is here.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_each_process_has_its_own() -> None:
+    made: list[threading.Lock] = []
+
+    def make() -> threading.Lock:
+        made.append(threading.Lock())
+        return made[-1]
+
+    mine = PerProcess(make)
+    assert mine.get() is mine.get() is made[0]
+    with mine.get():
+        pid = os.fork()
+        if pid == 0:
+            free = mine.get().acquire(timeout=1)
+            os._exit(0 if free and mine.get() is made[1] else 1)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert mine.get() is made[0]

@@ -1,0 +1,270 @@
+"""4.6: a worker says how it is, lives through outages, and is quiet when idle."""
+
+import logging
+import time
+
+import pytest
+
+from tests.conftest import OwnServers
+from tests.support.waiting import eventually, holds_within
+from tests.workers.conftest import Coordinators
+from tests.workers.given import ASKER, OWN, SHARED, Gate, Payload, Scripted, Serve, event, send
+from tta_agent_coordination import (
+    AgentId,
+    AgentWorker,
+    CoordinatorUnavailableError,
+    RedisAgentRegistry,
+    RedisMessageCoordinator,
+)
+
+ALL = pytest.mark.backend("fakeredis", "valkey", "redis62", "cluster")
+REAL = pytest.mark.backend("valkey", "cluster")
+ONE = pytest.mark.backend("valkey")
+
+Coordinator = RedisMessageCoordinator
+
+
+@pytest.mark.guarantee("4.6")
+@ALL
+def test_health_tells_how_it_is(coordinator: Coordinator, serve: Serve) -> None:
+    gate = Gate()
+
+    def act(payload: Payload) -> Payload:
+        gate(payload)
+        raise OSError("disk full")
+
+    worker = AgentWorker(Scripted(act), coordinator, threads=3)
+    health = worker.health()
+    assert (health.running, health.last_poll_age, health.threads) == (False, None, 3)
+
+    worker = serve(Scripted(act), coordinator, threads=3)
+    coordinator.send_many(ASKER, [event(number) for number in range(2)])
+    gate.wait_for(2)
+    health = worker.health()
+    assert (health.running, health.busy_threads, health.last_error) == (True, 2, None)
+    assert health.last_poll_age is not None
+    assert health.last_poll_age < 10.0
+    assert health.breakers == {"commands": "closed", "leases": "closed"}
+
+    gate.open.set()
+    eventually(lambda: worker.health().last_error == "OSError: disk full")
+    worker.stop()
+    assert worker.health().last_error == "OSError: disk full"
+
+
+@pytest.mark.guarantee("4.6")
+def test_a_worker_lives_through_an_outage(
+    own_server: OwnServers, coordinators: Coordinators, serve: Serve,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    server = own_server()
+    coordinator = coordinators(server.client(), call_timeout=0.5)
+    agent = Scripted()
+    worker = serve(agent, coordinator)
+    send(coordinator, event(1))
+    eventually(lambda: agent.got)
+
+    # given that Redis is away for a while
+    with caplog.at_level(logging.INFO):
+        server.kill()
+        eventually(lambda: "Unavailable" in str(worker.health().last_error))
+        eventually(lambda: worker.health().breakers["commands"] == "open")
+        age = worker.health().last_poll_age
+        assert age is not None
+        eventually(lambda: worker.health().last_poll_age > age + 0.5)
+
+        # then it goes on by itself, and the log has one line for each change
+        server.start()
+        eventually(lambda: "Redis answers again" in caplog.text, timeout=10.0)
+    other = coordinators(server.client())
+    send(other, event(2))
+    eventually(lambda: len(agent.got) == 2)
+    ours = [record.getMessage() for record in caplog.records if "worker greeter" in record.message]
+    assert len(ours) <= 4, ours
+
+
+@pytest.mark.guarantee("4.6")
+def test_a_worker_stops_while_redis_is_away(
+    own_server: OwnServers, coordinators: Coordinators, serve: Serve
+) -> None:
+    server = own_server()
+    coordinator = coordinators(server.client(), call_timeout=0.3)
+    worker = serve(Scripted(), coordinator)
+    eventually(lambda: worker.health().last_poll_age is not None)
+    server.kill()
+    begun = time.monotonic()
+    assert worker.stop() is True
+    assert time.monotonic() - begun < 5.0
+
+
+@pytest.mark.guarantee("4.6")
+def test_a_handler_that_ends_while_redis_is_away_does_not_end_its_thread(
+    own_server: OwnServers, coordinators: Coordinators, serve: Serve,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    # given handlers that fail, and ones that answer, while Redis is away
+    server = own_server()
+    coordinator = coordinators(server.client(), call_timeout=0.3)
+    gate = Gate()
+
+    def act(payload: Payload) -> Payload:
+        gate(payload)
+        raise OSError("disk full")
+
+    agent = Scripted(act)
+    worker = serve(agent, coordinator, threads=2)
+    coordinator.send_many(ASKER, [event(number) for number in range(2)])
+    gate.wait_for(2)
+    server.kill()
+    gate.open.set()
+    eventually(lambda: worker.health().busy_threads == 0)
+
+    # then they go on when it is back
+    server.start()
+    other = coordinators(server.client())
+    send(other, event(7))
+    eventually(lambda: len(agent.got) >= 3, timeout=10.0)
+    assert "Unavailable" in caplog.text
+
+
+@pytest.mark.guarantee("4.6")
+@ONE
+def test_a_worker_whose_coordinator_was_closed_can_be_stopped(
+    coordinator: Coordinator, serve: Serve
+) -> None:
+    worker = serve(Scripted(), coordinator)
+    coordinator.close()
+    eventually(lambda: "closed" in str(worker.health().last_error))
+    assert worker.stop() is True
+
+
+@pytest.mark.guarantee("4.6")
+def test_an_idle_worker_is_quiet(
+    own_server: OwnServers, coordinators: Coordinators, serve: Serve
+) -> None:
+    # given a worker on two inboxes that has nothing to do
+    server = own_server()
+    coordinator = coordinators(server.client())
+    worker = serve(Scripted(), coordinator, threads=8, visibility_timeout=0.6)
+    eventually(lambda: all(one._parked for one in worker._crew._fetchers.values()))
+    eventually(lambda: "cmdstat_evalsha" in server.admin.info("commandstats"))
+    server.admin.config_resetstat()
+
+    # then the server hears from it when its wait is over, and not before
+    assert not holds_within(4.0, lambda: _calls(server))
+    wait = 12.0
+    commands_a_wait = 3  # one to wait for both inboxes, one to look into each
+    assert commands_a_wait * 60 / wait <= 15
+
+
+def _calls(server) -> int:
+    own = {"cmdstat_info", "cmdstat_config|resetstat", "cmdstat_config"}
+    stats = server.admin.info("commandstats")
+    return sum(found["calls"] for name, found in stats.items() if name not in own)
+
+
+@pytest.mark.guarantee("4.1")
+@REAL
+def test_who_was_superseded_reads_its_own_inbox_no_more(
+    backend, key_prefix: str, coordinators: Coordinators, serve: Serve
+) -> None:
+    # given two processes with one agent id
+    coordinator = coordinators(backend.client(), key_prefix)
+    ttl = {"heartbeat_ttl_s": 1.0, "heartbeat_interval_s": 0.1}
+    with (
+        RedisAgentRegistry(backend.client(), key_prefix, **ttl) as registry,
+        RedisAgentRegistry(backend.client(), key_prefix, **ttl) as other_registry,
+    ):
+        first, second = Scripted(), Scripted()
+        worker = serve(first, coordinator, registry=registry)
+        other = serve(second, coordinators(backend.client(), key_prefix), registry=other_registry)
+        eventually(lambda: OWN not in _served(worker), what="it still reads its own inbox")
+
+        # then the second gets what is sent to it, at once, and both share the inbox of the type
+        for number in range(5):
+            begun = time.monotonic()
+            send(coordinator, event(number))
+            eventually(lambda number=number: len(second.got) == number + 1)
+            assert time.monotonic() - begun < 1.0
+        assert first.got == []
+        assert SHARED in _served(worker)
+
+        # and the end of the first does not end the registration of the second
+        assert worker.stop()
+        assert registry.get(OWN) is not None
+        assert other.stop()
+        assert registry.get(OWN) is None
+
+
+def _served(worker: AgentWorker) -> list[AgentId]:
+    return [one for fetcher in worker._crew._fetchers.values() for one in fetcher.feed.agent_ids]
+
+
+@pytest.mark.guarantee("4.1")
+@ONE
+def test_an_agent_of_the_shared_inbox_goes_on_when_superseded(
+    coordinator: Coordinator, serve: Serve
+) -> None:
+    agent = Scripted(agent_id=SHARED)
+    worker = serve(agent, coordinator)
+    worker._superseded(SHARED)
+    worker._superseded(AgentId("stranger", "1"))
+    send(coordinator, event(1, SHARED))
+    eventually(lambda: agent.got)
+    worker.stop()
+    worker._superseded(SHARED)
+
+
+@pytest.mark.guarantee("4.6")
+@ONE
+def test_a_worker_registers_its_agents_and_tells_their_load(
+    backend, key_prefix: str, coordinator: Coordinator, serve: Serve
+) -> None:
+    gate = Gate()
+    ttl = {"heartbeat_ttl_s": 1.0, "heartbeat_interval_s": 0.05}
+    with RedisAgentRegistry(backend.client(), key_prefix, **ttl) as registry:
+        worker = serve(Scripted(gate), coordinator, registry=registry, threads=1)
+        coordinator.send_many(ASKER, [event(number) for number in range(3)])
+        gate.wait_for(1)
+
+        def load():
+            record = registry.get(OWN)
+            return record and (record.load.busy, record.load.threads, record.load.depth)
+
+        eventually(lambda: load() == (1, 1, 3))
+        gate.open.set()
+        worker.stop()
+        assert registry.get(OWN) is None
+        assert worker._load(worker._agents[0]).threads == 0
+
+
+@pytest.mark.guarantee("4.6")
+@ONE
+def test_a_worker_that_cannot_register_does_not_start(
+    backend, proxy, key_prefix: str, coordinator: Coordinator
+) -> None:
+    proxy.refuse()
+    with RedisAgentRegistry(
+        backend.client_through(proxy), key_prefix, call_timeout=0.3
+    ) as registry:
+        agent = Scripted()
+        worker = AgentWorker(agent, coordinator, registry)
+        with pytest.raises(CoordinatorUnavailableError):
+            worker.start()
+        assert agent.life == ["start", "stop"]
+        assert not worker.health().running
+
+
+@pytest.mark.guarantee("4.6")
+@ONE
+def test_a_worker_stops_though_it_cannot_deregister(
+    backend, proxy, key_prefix: str, coordinator: Coordinator, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RedisAgentRegistry(
+        backend.client_through(proxy), key_prefix, call_timeout=0.3
+    ) as registry:
+        worker = AgentWorker(Scripted(), coordinator, registry)
+        worker.start()
+        proxy.refuse()
+        assert worker.stop() is True
+    assert "deregistering agent greeter:1 failed" in caplog.text

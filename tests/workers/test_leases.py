@@ -1,0 +1,178 @@
+"""4.2: leases of messages in hand are renewed while the handler runs, up to a limit."""
+
+import logging
+import threading
+import time
+
+import pytest
+
+from tests.support.backends import Backend
+from tests.support.waiting import eventually, holds_within
+from tests.workers.conftest import Coordinators
+from tests.workers.given import LONG, OWN, Gate, Payload, Scripted, Serve, event, is_empty, send
+from tta_agent_coordination import RedisMessageCoordinator, current_message
+
+Coordinator = RedisMessageCoordinator
+
+
+@pytest.mark.guarantee("4.2")
+@pytest.mark.backend("valkey", "cluster")
+def test_nobody_else_gets_what_a_handler_works_on(coordinator: Coordinator, serve: Serve) -> None:
+    # given a handler that takes longer than three leases
+    lost: list[bool] = []
+
+    def work(payload: Payload) -> Payload:
+        threading.Event().wait(2.0)
+        lost.append(current_message().lease_lost)
+        return payload
+
+    agent = Scripted(work)
+    serve(agent, coordinator, visibility_timeout=0.6)
+    send(coordinator, event(1))
+    eventually(lambda: agent.got)
+
+    # then others ask in vain until it is done
+    assert coordinator.receive(OWN, wait=1.8) is None
+    eventually(lambda: is_empty(coordinator, OWN))
+    assert (len(agent.got), lost) == (1, [False])
+
+
+@pytest.mark.guarantee("4.2")
+@pytest.mark.backend("valkey")
+def test_a_lease_that_is_young_costs_no_command(coordinator: Coordinator, serve: Serve) -> None:
+    gate = Gate()
+    worker = serve(Scripted(gate), coordinator, visibility_timeout=60.0)
+    send(coordinator, event(1))
+    gate.wait_for(1)
+    [task] = worker._crew.desk.in_hand()
+    leased_at = task.leased_at
+    worker._crew._renewer.renew()
+    assert task.leased_at == leased_at
+    gate.open.set()
+
+
+@pytest.mark.guarantee("4.2")
+@pytest.mark.backend("fakeredis", "valkey", "redis62", "cluster")
+def test_a_handler_that_takes_too_long_is_told_and_its_message_goes_to_another(
+    coordinator: Coordinator, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    # given a handler that does not end by itself
+    told_after: list[float] = []
+    gate = Gate()
+
+    def work(payload: Payload) -> Payload:
+        begun = time.monotonic()
+        assert holds_within(LONG, lambda: current_message().lease_lost)
+        told_after.append(time.monotonic() - begun)
+        return gate(payload)
+
+    agent = Scripted(work)
+    serve(agent, coordinator, threads=1, visibility_timeout=0.4, max_handler_seconds=0.3)
+    with caplog.at_level(logging.WARNING):
+        send(coordinator, event(1))
+        eventually(lambda: agent.got)
+
+        # then it is told when its time is over, and somebody else is handed the message
+        received = coordinator.receive(OWN, 30.0, wait=5.0)
+        assert received is not None
+        assert received.queue_message.delivery_attempts == 2
+        assert 0.3 <= told_after[0] < 0.3 + 0.4
+        assert "its handler takes longer than 0.3 s" in caplog.text
+
+        # and that one finishes it
+        gate.open.set()
+        eventually(lambda: "its lease had passed on" in caplog.text)
+    assert coordinator.ack(OWN, received.token)
+
+
+@pytest.mark.guarantee("4.2")
+@pytest.mark.backend("valkey")
+def test_a_late_handler_still_counts_if_nobody_took_its_message(
+    coordinator: Coordinator, serve: Serve
+) -> None:
+    def work(payload: Payload) -> Payload:
+        assert holds_within(LONG, lambda: current_message().lease_lost)
+        return payload
+
+    agent = Scripted(work)
+    serve(agent, coordinator, threads=1, visibility_timeout=5.0, max_handler_seconds=0.2)
+    send(coordinator, event(1))
+    eventually(lambda: len(agent.got) == 1 and is_empty(coordinator, OWN))
+
+
+@pytest.mark.guarantee("4.2")
+@pytest.mark.backend("valkey")
+def test_a_handler_is_told_when_its_message_was_purged(
+    coordinator: Coordinator, serve: Serve
+) -> None:
+    told = threading.Event()
+
+    def work(payload: Payload) -> Payload:
+        assert holds_within(LONG, lambda: current_message().lease_lost)
+        told.set()
+        return payload
+
+    agent = Scripted(work)
+    serve(agent, coordinator, visibility_timeout=0.6)
+    send(coordinator, event(1))
+    eventually(lambda: agent.got)
+    coordinator.purge(OWN)
+    assert told.wait(5.0)
+
+
+@pytest.mark.guarantee("4.2")
+@pytest.mark.backend("valkey")
+def test_a_handler_is_told_when_redis_is_away_for_longer_than_the_lease(
+    backend: Backend, proxy, key_prefix: str, coordinators: Coordinators, serve: Serve
+) -> None:
+    told = threading.Event()
+
+    def work(payload: Payload) -> Payload:
+        if len(agent.got) == 1:
+            assert holds_within(LONG, lambda: current_message().lease_lost)
+            told.set()
+        return payload
+
+    near = coordinators(backend.client(), key_prefix)
+    far = coordinators(backend.client_through(proxy), key_prefix, call_timeout=0.3)
+    agent = Scripted(work)
+    worker = serve(agent, far, visibility_timeout=0.6)
+    send(near, event(1))
+    eventually(lambda: agent.got)
+    proxy.refuse()
+    assert told.wait(5.0)
+    assert "Redis" in str(worker.health().last_error)
+
+    # when it is back, the message is handled to its end, by whom does not matter
+    proxy.heal()
+    eventually(lambda: is_empty(near, OWN), timeout=10.0)
+
+
+@pytest.mark.guarantee("4.2")
+@pytest.mark.backend("valkey")
+def test_the_renewer_survives_any_error(
+    coordinator: Coordinator, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate()
+    worker = serve(Scripted(gate), coordinator, visibility_timeout=0.6)
+    send(coordinator, event(1))
+    gate.wait_for(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(worker._crew.desk, "in_hand", lambda: 1 / 0)
+        eventually(lambda: "ZeroDivisionError" in str(worker.health().last_error))
+    assert coordinator.receive(OWN, wait=0.8) is None
+    gate.open.set()
+
+
+@pytest.mark.guarantee("4.6")
+@pytest.mark.backend("valkey")
+def test_the_fetcher_survives_any_error(
+    coordinator: Coordinator, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = Scripted()
+    worker = serve(agent, coordinator)
+    with monkeypatch.context() as patched:
+        patched.setattr(coordinator._inbox, "claim_command", lambda *_, **__: 1 / 0)
+        send(coordinator, event(1))
+        eventually(lambda: "ZeroDivisionError" in str(worker.health().last_error))
+    eventually(lambda: agent.got)

@@ -1,0 +1,237 @@
+"""What a user writes: a class with ``process``, or functions for topics and types."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import attrs
+
+from tta_agent_coordination import checks
+from tta_agent_coordination.agents.capability import AgentCapability
+from tta_agent_coordination.delivery import ReceivedMessage, topic_matches
+from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.message import AgentMessage, MessageType
+
+Payload = dict[str, Any]
+"""A JSON object."""
+Handler = Callable[[AgentMessage], Payload | None]
+"""What is called with a message; what it returns answers a REQUEST."""
+HandlerT = TypeVar("HandlerT", bound=Callable[..., Payload | None])
+
+
+class RejectMessage(Exception):  # noqa: N818 - an instruction to the worker, not an error of ours
+    """Raised by a handler: the message can never be handled. It goes to the dead letters."""
+
+    def __init__(self, reason: str = "rejected") -> None:
+        """Keep the reason, which the dead letter shows."""
+        super().__init__(reason)
+        self.reason = reason
+
+
+class RetryLater(Exception):  # noqa: N818 - as above
+    """Raised by a handler: deliver the message again after `delay` seconds.
+
+    It counts as an attempt, like every other failure.
+    """
+
+    def __init__(self, delay: float, reason: str = "retry later") -> None:
+        """Keep the delay in seconds, and the reason."""
+        super().__init__(reason)
+        self.delay = checks.duration("delay", delay)
+        self.reason = reason
+
+
+@attrs.define(eq=False)
+class CurrentMessage:
+    """The message that the calling thread is handling.
+
+    Attributes:
+        received: As it came, with its attempts and its token.
+    """
+
+    received: ReceivedMessage
+    _lost: threading.Event = attrs.field(factory=threading.Event, init=False)
+
+    @property
+    def message(self) -> AgentMessage:
+        """The message."""
+        return self.received.message
+
+    @property
+    def lease_lost(self) -> bool:
+        """Whether somebody else may be handling it by now: give up what is not done yet."""
+        return self._lost.is_set()
+
+    def lose_lease(self) -> None:
+        """Note that the lease is lost; the worker does."""
+        self._lost.set()
+
+
+_current: contextvars.ContextVar[CurrentMessage | None] = contextvars.ContextVar(
+    "tta_agent_coordination_current_message", default=None
+)
+
+
+def current_message() -> CurrentMessage:
+    """Return the message that this thread is handling.
+
+    Raises:
+        LookupError: It is handling none.
+    """
+    current = _current.get()
+    if current is None:
+        raise LookupError("no message is being handled in this thread")
+    return current
+
+
+def set_current(current: CurrentMessage | None) -> None:
+    """Say what this thread is handling from now on."""
+    _current.set(current)
+
+
+class AgentProxy(ABC):
+    """What workers and the registry ask of an agent. `Agent` has it all but ``process``."""
+
+    agent_id: AgentId
+    name: str
+
+    @abstractmethod
+    def process(self, payload: Payload) -> Payload:
+        """Handle a message and return the answer, both JSON objects.
+
+        Called in several threads at once. What it raises makes the message be retried;
+        `RejectMessage` and `RetryLater` say more precisely what is to happen.
+        """
+
+    def start(self) -> None:  # noqa: B027 - a hook: doing nothing is right for most
+        """Be told that a worker begins to serve it."""
+
+    def stop(self) -> None:  # noqa: B027 - a hook, as above
+        """Be told that a worker ends serving it."""
+
+    def health_check(self) -> bool:
+        """Whether it is well; False, or an error, calls for a restart."""
+        return True
+
+    def export_state(self) -> Payload | None:
+        """Return what a successor shall be given, a JSON object; None for nothing."""
+        return None
+
+    def import_state(self, state: Payload) -> None:  # noqa: B027 - a hook, as above
+        """Take over what a predecessor of the same id exported."""
+
+    def get_capabilities(self) -> Sequence[AgentCapability]:
+        """Return what it can do."""
+        return ()
+
+    def on_event(self, message: AgentMessage) -> None:
+        """Handle a message that asks for no answer."""
+        self.process(message.payload)
+
+
+@attrs.frozen
+class _Route:
+    handler: Handler
+    message_type: MessageType | None
+    topic: str | None
+
+    def matches(self, message: AgentMessage) -> bool:
+        if self.message_type is not None and self.message_type != message.message_type:
+            return False
+        return self.topic is None or topic_matches(self.topic, message.routing.topic)
+
+
+_MARK = "__tta_handles__"
+
+
+def handles(
+    *, message_type: MessageType | None = None, topic: str | None = None
+) -> Callable[[HandlerT], HandlerT]:
+    """Mark a method of an `Agent` as the handler of some messages, in place of ``process``.
+
+    Args:
+        message_type: Only messages of this type.
+        topic: Only messages of this topic; one that ends in ``*`` stands for all that begin so.
+
+    Returns:
+        A decorator for a method that takes the `AgentMessage`.
+    """
+
+    def mark(method: HandlerT) -> HandlerT:
+        setattr(method, _MARK, (message_type, topic))
+        return method
+
+    return mark
+
+
+def _marked(kind: type) -> Iterator[tuple[str, tuple[MessageType | None, str | None]]]:
+    """Yield the marked methods of a class in the order of definition, then those of its bases.
+
+    Only the classes are looked at: a property of the agent must not run for that.
+    """
+    seen = set[str]()
+    for base in kind.__mro__:
+        for name, member in vars(base).items():
+            if name not in seen and hasattr(member, _MARK):
+                yield name, getattr(member, _MARK)
+            seen.add(name)
+
+
+class Agent(AgentProxy):
+    """The base of a user's agents: write ``process``.
+
+    Attributes:
+        agent_id: Its address. With an instance, it also shares the inbox of its type.
+        name: For people; the id unless something else is given.
+    """
+
+    def __init__(self, agent_id: AgentId | None = None, name: str | None = None) -> None:
+        """Take an address and a name; a subclass may have both as class attributes."""
+        given = agent_id if agent_id is not None else getattr(self, "agent_id", None)
+        self.agent_id = checks.instance_of("agent_id", given, AgentId)
+        named = name if name is not None else getattr(self, "name", None)
+        self.name = checks.instance_of("name", named or str(self.agent_id), str)
+        self._routes = [
+            _Route(getattr(self, method), *mark) for method, mark in _marked(type(self))
+        ]
+
+    def on(
+        self, *, message_type: MessageType | None = None, topic: str | None = None
+    ) -> Callable[[HandlerT], HandlerT]:
+        """Register a function as the handler of some messages, in place of ``process``.
+
+        Args:
+            message_type: Only messages of this type.
+            topic: Only messages of this topic; one that ends in ``*`` stands for all that begin
+                so.
+        """
+
+        def register(function: HandlerT) -> HandlerT:
+            self._routes.append(_Route(function, message_type, topic))
+            return function
+
+        return register
+
+    def process(self, payload: Payload) -> Payload:
+        """Refuse: this agent handles only what its handlers name."""
+        del payload
+        raise RejectMessage(f"agent {self.agent_id} has no handler for this message")
+
+    def handle(self, message: AgentMessage) -> Payload | None:
+        """Hand a message to the first handler that asks for it, else to ``process``."""
+        for route in self._routes:
+            if route.matches(message):
+                return route.handler(message)
+        return hand_over(self, message)
+
+
+def hand_over(agent: AgentProxy, message: AgentMessage) -> Payload | None:
+    """Hand a message to the method of `agent` for its type."""
+    if message.message_type is MessageType.REQUEST:
+        return agent.process(message.payload)
+    agent.on_event(message)
+    return None

@@ -1,0 +1,167 @@
+"""What a worker fetches from: a group of inboxes, acknowledged and claimed in one round trip."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from tta_agent_coordination import policy
+from tta_agent_coordination.coordinator.calls import Calls, milliseconds, new_call_id
+from tta_agent_coordination.coordinator.inbox import OUTCOMES, SHORTEST_WAIT, Inbox
+from tta_agent_coordination.delivery import LeaseOutcome, ReceivedMessage
+from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.transport.gate import Command
+
+Fetched = tuple[AgentId, ReceivedMessage]
+Acks = Mapping[AgentId, Sequence[str]]
+
+_LOOK_ELSEWHERE = 8
+
+
+class Feed:
+    """Inboxes whose wake-ups can be waited for with one command; for one thread at a time."""
+
+    def __init__(self, calls: Calls, inbox: Inbox, agent_ids: Sequence[AgentId]) -> None:
+        """Fetch from the inboxes of `agent_ids`, which are on one server."""
+        self.agent_ids = list(agent_ids)
+        self.inbox = inbox
+        self._calls = calls
+        self._gate = calls.link.commands
+        self._anchor = self.agent_ids[0]
+        self._interrupt = calls.keys.interrupt(self._anchor, new_call_id())
+        self._unanswered: dict[AgentId, str] = {}
+        self._due: dict[AgentId, float] = {}
+        self._turns = 0
+        self._dropped: set[AgentId] = set()
+
+    def exchange(
+        self, acks: Acks, most: int, visibility: float
+    ) -> tuple[list[Fetched], list[tuple[str, LeaseOutcome]]]:
+        """Acknowledge what is done and claim up to `most` messages of one inbox.
+
+        The inbox that gave messages last is asked in the same round trip, the others when it has
+        none; now and then another one is asked first, so that none starves.
+
+        Returns:
+            The messages with their inboxes, and what became of the acknowledged tokens.
+        """
+        self._turns += 1
+        if self._dropped:
+            self._drop()
+        if self._turns % _LOOK_ELSEWHERE == 0:
+            self.agent_ids = [*self.agent_ids[1:], *self.agent_ids[:1]]
+        if not self.agent_ids:
+            return [], self.ack(acks)
+        commands = [self.inbox.ack_command(agent_id, tokens) for agent_id, tokens in acks.items()]
+        outcomes: list[tuple[str, LeaseOutcome]] = []
+        found: list[Fetched] = []
+        for position, agent_id in enumerate(self.agent_ids):
+            replies, found = self._claim(agent_id, most, visibility, commands)
+            outcomes += _outcomes(acks, replies)
+            commands, acks = [], dict[AgentId, Sequence[str]]()
+            if found:
+                self._ask_first(position)
+                break
+        return found, outcomes
+
+    def ack(self, acks: Acks) -> list[tuple[str, LeaseOutcome]]:
+        """Acknowledge without claiming; from any thread."""
+        outcomes: list[tuple[str, LeaseOutcome]] = []
+        for agent_id, tokens in acks.items():
+            outcomes += zip(tokens, self.inbox.ack(agent_id, tokens), strict=True)
+        return outcomes
+
+    def wait(self) -> None:
+        """Block until a message may be there, one is due, `interrupt` is called, or a while.
+
+        When one is due this feed looks for itself: a wake-up may go to a process that waits
+        longer and is suspended.
+        """
+        seconds = policy.WAIT_SLICE
+        alarm = self._alarm(seconds)
+        if alarm is not None and self._calls.link.route().blocks_sender:
+            seconds = alarm
+        keys = [self._calls.keys.inbox(agent_id)["wake"] for agent_id in self.agent_ids]
+        command = Command(("BZPOPMIN", *keys, self._interrupt, f"{seconds:.6f}"))
+        with self._gate.blocking(self._interrupt, command, seconds) as answered:
+            if alarm is not None and not answered(alarm):
+                self.interrupt()
+
+    def interrupt(self) -> None:
+        """End a `wait` under way, or the next one; from any thread."""
+        key = self._interrupt
+        life = milliseconds(policy.REPLY_LIFETIME)
+        self._gate.run(key, Command(("ZADD", key, 0, "w")), Command(("PEXPIRE", key, life)))
+
+    def drop(self, agent_id: AgentId) -> bool:
+        """Fetch from an inbox no more; from any thread. Whether it was fetched from.
+
+        `interrupt` a wait under way: until then it may take the wake-ups of that inbox.
+        """
+        served = agent_id in self.agent_ids
+        if served:
+            self._dropped.add(agent_id)
+        return served
+
+    def pass_on(self) -> None:
+        """Wake others who wait, in place of this one."""
+        for agent_id in self.agent_ids:
+            self.inbox.recover_some(agent_id)
+
+    def leave(self) -> None:
+        """Wake others who wait, in place of this one, and leave nothing behind."""
+        self.pass_on()
+        self._gate.run(self._interrupt, Command(("DEL", self._interrupt)))
+
+    def _claim(
+        self, agent_id: AgentId, most: int, visibility: float, before: list[Command]
+    ) -> tuple[list[list[int]], list[Fetched]]:
+        # As in Inbox: a claim without an answer is made again under its old id.
+        call = self._unanswered.pop(agent_id, None) or new_call_id()
+        claim = self.inbox.claim_command(agent_id, call, most, visibility, staying=True)
+        try:
+            *replies, reply = self._gate.run(claim_key(claim), *before, claim)
+        except BaseException:
+            self._unanswered[agent_id] = call
+            raise
+        brought = self.inbox.read_claim(agent_id, call, reply)
+        self._due.pop(agent_id, None)
+        if brought.due is not None:
+            self._due[agent_id] = time.monotonic() + brought.due
+        return replies, [(agent_id, received) for received in brought.messages]
+
+    def _drop(self) -> None:
+        while self._dropped:
+            agent_id = self._dropped.pop()
+            self.agent_ids = [kept for kept in self.agent_ids if kept != agent_id]
+            self._due.pop(agent_id, None)
+            self.inbox.recover_some(agent_id)  # a wake-up that came here is for somebody else
+
+    def _ask_first(self, position: int) -> None:
+        first = self.agent_ids[position]
+        self.agent_ids = [first, *self.agent_ids[:position], *self.agent_ids[position + 1 :]]
+
+    def _alarm(self, within: float) -> float | None:
+        """Return the seconds until something is due, None if that is not `within` so many."""
+        first = min(self._due.values(), default=None)
+        due = within if first is None else max(first - time.monotonic(), SHORTEST_WAIT)
+        return due if due < within else None
+
+
+def _outcomes(acks: Acks, replies: Sequence[Sequence[int]]) -> list[tuple[str, LeaseOutcome]]:
+    tokens = [token for several in acks.values() for token in several]
+    answers = [OUTCOMES[answer] for reply in replies for answer in reply]
+    return list(zip(tokens, answers, strict=True))
+
+
+def claim_key(command: Command) -> str:
+    """Return a key of the inbox that a script runs on."""
+    return str(command.words[3])
+
+
+def feeds(calls: Calls, inbox: Inbox, agent_ids: Sequence[AgentId]) -> list[Feed]:
+    """Divide inboxes into as few groups as the servers allow."""
+    ids = list(dict.fromkeys(agent_ids))
+    if calls.link.route().spread:
+        return [Feed(calls, inbox, [agent_id]) for agent_id in ids]
+    return [Feed(calls, inbox, ids)]

@@ -1,0 +1,217 @@
+"""Request and reply: one inbox for the replies to all threads of a process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+
+from tta_agent_coordination import threads
+from tta_agent_coordination.coordinator.inbox import Inbox
+from tta_agent_coordination.coordinator.outbox import Outbox
+from tta_agent_coordination.errors import (
+    ConfigurationError,
+    CoordinationError,
+    InboxFullError,
+    RemoteAgentError,
+    RequestTimeoutError,
+)
+from tta_agent_coordination.identity import REPLY_TYPE, AgentId
+from tta_agent_coordination.message import AgentMessage, MessageType
+
+logger = logging.getLogger("tta_agent_coordination")
+
+ERROR_HEADER = "tta-error-type"
+"""Header of a reply that says what was raised; its payload has the text as ``error``."""
+ATTEMPTS_HEADER = "tta-attempts"
+"""Header of such a reply: how often the request was tried."""
+
+_MOST_REPLIES = 100
+_VISIBILITY = 30.0
+_LINGER = 5.0
+_PAUSE = 0.1
+_GRACE = 1.0
+"""Seconds that a request outlives its time-out, for who asked takes it back by then."""
+_NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_.-]")
+
+
+@attrs.define(eq=False)
+class _Pending:
+    arrived: threading.Event = attrs.field(factory=threading.Event)
+    reply: AgentMessage | None = None
+
+
+class _Replies:
+    """The inbox of a process for replies, and the thread that reads it while one is expected."""
+
+    def __init__(self, inbox: Inbox, *, closed: bool) -> None:
+        """Choose an address that nobody else has; nothing is read yet."""
+        host = _NOT_ALLOWED.sub("-", socket.gethostname())[:64]
+        self.address = AgentId(REPLY_TYPE, f"{host}-{os.getpid()}-{secrets.token_hex(8)}")
+        self._inbox = inbox
+        self._lock = threading.Lock()
+        self._pending: dict[str, _Pending] = {}
+        self._reader: threading.Thread | None = None
+        self._closed = threading.Event()
+        if closed:
+            self._closed.set()
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the reader runs."""
+        return self._reader is not None
+
+    @contextmanager
+    def expect(self, request_id: str) -> Generator[_Pending]:
+        """Hand the reply to this request, if it comes, to the one who waits for it."""
+        with self._lock:
+            if self._closed.is_set():
+                raise ConfigurationError("this coordinator is closed: make a new one")
+            pending = self._pending[request_id] = _Pending()
+            if self._reader is None:
+                self._reader = threads.spawn("replies", self._read)
+        try:
+            yield pending
+        finally:
+            del self._pending[request_id]
+
+    def close(self) -> None:
+        """Expect nothing more: who waits is let go without a reply."""
+        with self._lock:
+            self._closed.set()
+            for pending in self._pending.values():
+                pending.arrived.set()
+
+    def join(self) -> None:
+        """Wait for the reader to end; it does when it sees a message, or no connection."""
+        reader = self._reader
+        if reader is not None:
+            threads.join([reader], _LINGER)
+
+    def _read(self) -> None:
+        expected_at = time.monotonic()
+        while True:
+            with self._lock:
+                now = time.monotonic()
+                if self._pending:
+                    expected_at = now
+                if self._closed.is_set() or now - expected_at > _LINGER:
+                    self._reader = None
+                    return
+            try:
+                self._fetch()
+            except CoordinationError:
+                # Requests run into their own time-outs; replies are there when Redis is back.
+                self._closed.wait(_PAUSE)
+            except Exception:
+                logger.exception("the reader of replies goes on after an error")
+                self._closed.wait(_PAUSE)
+
+    def _fetch(self) -> None:
+        replies = self._inbox.receive(self.address, _MOST_REPLIES, _VISIBILITY, _LINGER)
+        for received in replies:
+            pending = self._pending.get(received.message.correlation_id or "")
+            if pending is not None:  # others come too late, and are dropped
+                pending.reply = received.message
+                pending.arrived.set()
+        if replies:
+            self._inbox.ack(self.address, [received.token for received in replies])
+
+
+class Requests:
+    """Sends requests and hands each reply to the thread that waits for it."""
+
+    def __init__(self, inbox: Inbox, outbox: Outbox) -> None:
+        """Prepare; the thread that reads replies starts with the first request."""
+        self._inbox = inbox
+        self._outbox = outbox
+        self._closed = False
+        self._by_process: dict[int, _Replies] = {}
+
+    @property
+    def address(self) -> AgentId:
+        """Where replies to requests of this process are sent."""
+        return self._replies().address
+
+    def request(
+        self, sender: AgentId, recipient: AgentId, payload: dict[str, Any], timeout: float
+    ) -> AgentMessage:
+        """Send a request and wait for its reply."""
+        end = time.monotonic() + timeout
+        replies = self._replies()
+        message = AgentMessage(
+            sender,
+            recipient,
+            payload,
+            message_type=MessageType.REQUEST,
+            message_id=(message_id := secrets.token_hex(16)),
+            correlation_id=message_id,
+            reply_to=replies.address,
+            ttl=timeout + _GRACE,
+        )
+        with replies.expect(message_id) as pending:
+            result = self._outbox.send(self._outbox.letter(sender, recipient, message))
+            if not result.delivered:
+                raise InboxFullError(f"the inbox of {recipient} takes no request: {result.error}")
+            if not pending.arrived.wait(max(end - time.monotonic(), 0.0)):
+                self._withdraw(recipient, message_id)
+                raise RequestTimeoutError(
+                    f"no reply from {recipient} within {timeout:g} s (request {message_id})"
+                )
+        if pending.reply is None:
+            raise ConfigurationError("the coordinator was closed while a reply was waited for")
+        return _checked(pending.reply, recipient)
+
+    def close(self) -> None:
+        """Fail the requests under way; the reader ends when the connections are closed."""
+        self._closed = True
+        self._replies().close()
+        if self._inbox.waits_to_the_end:
+            self._wake(self._replies())
+
+    def join(self) -> None:
+        """Wait for the reader to end."""
+        self._replies().join()
+
+    def _replies(self) -> _Replies:
+        # A child process must not take its parent's replies, nor wait for its parent's locks.
+        pid = os.getpid()
+        found = self._by_process.get(pid)
+        if found is None:  # of two threads that come here at once, one sets it for both
+            found = self._by_process.setdefault(pid, _Replies(self._inbox, closed=self._closed))
+        return found
+
+    def _wake(self, replies: _Replies) -> None:
+        """Let the reader see a message, so that it sees that it is to end."""
+        address = replies.address
+        if replies.is_read:
+            self._outbox.send(self._outbox.letter(address, address, AgentMessage(address, address)))
+            replies.join()
+
+    def _withdraw(self, recipient: AgentId, message_id: str) -> None:
+        try:
+            self._inbox.withdraw(recipient, message_id)
+        except CoordinationError as error:
+            # It is not handed out any more: its time to live is over soon.
+            logger.warning("request %s could not be taken back: %s", message_id, error)
+
+
+def _checked(reply: AgentMessage, recipient: AgentId) -> AgentMessage:
+    error_type = reply.headers.get(ERROR_HEADER)
+    if error_type is None:
+        return reply
+    attempts = reply.headers.get(ATTEMPTS_HEADER, "0")
+    raise RemoteAgentError(
+        f"{recipient} failed: {error_type}: {reply.payload.get('error', '')}",
+        error_type=error_type,
+        attempts=int(attempts) if attempts.isdecimal() else 0,
+    )

@@ -1,0 +1,256 @@
+"""`RedisAgentRegistry`: checks what it is given and hands it to the part that does it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from tta_agent_coordination import checks, policy
+from tta_agent_coordination.agents.record import AgentRecord, Liveness, RegistryEvent
+from tta_agent_coordination.errors import (
+    AgentNotFoundError,
+    ConfigurationError,
+    CoordinatorUnavailableError,
+)
+from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.interfaces import MessageCoordinator
+from tta_agent_coordination.keys import DEFAULT_KEY_PREFIX, Keys
+from tta_agent_coordination.registry import catalog, events
+from tta_agent_coordination.registry.interface import AgentRegistry
+from tta_agent_coordination.registry.local import LoadSource, LocalAgent, Registrable
+from tta_agent_coordination.registry.options import DEFAULT_HEARTBEAT_TTL, Times
+from tta_agent_coordination.registry.pulse import Pulse
+from tta_agent_coordination.registry.recovery import Hook, RecoverySummary, RestartPolicy
+from tta_agent_coordination.registry.store import Store
+from tta_agent_coordination.registry.supervision import Supervision
+from tta_agent_coordination.threads import PerProcess
+from tta_agent_coordination.transport.link import Link
+from tta_agent_coordination.transport.url import target_of
+
+if TYPE_CHECKING:
+    from redis import Redis
+    from redis.cluster import RedisCluster
+
+logger = logging.getLogger("tta_agent_coordination")
+
+
+class RedisAgentRegistry(AgentRegistry):
+    """Keeps registrations in Redis or Valkey; a context manager.
+
+    It can be shared by threads and costs nothing until its first call. Heartbeats have
+    connections and a circuit breaker of their own, so that no other call delays them. In a
+    process that was forked it begins without agents: they are the parent's, which beats for them.
+    """
+
+    def __init__(
+        self,
+        redis: Redis | RedisCluster,
+        key_prefix: str = DEFAULT_KEY_PREFIX,
+        *,
+        heartbeat_ttl_s: float = DEFAULT_HEARTBEAT_TTL,
+        heartbeat_interval_s: float | None = None,
+        grace_s: float | None = None,
+        call_timeout: float = policy.DEFAULT_CALL_TIMEOUT,
+        restart_policy: RestartPolicy | None = None,
+    ) -> None:
+        """Make a registry; nothing is connected and no thread runs yet.
+
+        Args:
+            redis: As for `RedisMessageCoordinator`.
+            key_prefix: What every key begins with; that of the coordinator.
+            heartbeat_ttl_s: Seconds that a beat is good for.
+            heartbeat_interval_s: Seconds between two beats; a third of the ttl.
+            grace_s: Seconds after its last beat for which an agent is remembered; ten times the
+                ttl.
+            call_timeout: Seconds that a call may take.
+            restart_policy: How often a restart is tried.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong.
+            ConfigurationError: Two of them contradict each other.
+        """
+        times = Times.of(heartbeat_ttl_s, heartbeat_interval_s, grace_s)
+        if checks.duration("call_timeout", call_timeout) == 0:
+            raise ValueError("call_timeout must be more than 0 seconds")
+        given = RestartPolicy() if restart_policy is None else restart_policy
+        self._times = times
+        self._keys = keys = Keys(key_prefix)
+        self._link = Link(redis, call_timeout=call_timeout)
+        self._beat_link = Link(redis, call_timeout=times.beat_timeout(call_timeout))
+        self._store = Store(self._link.commands, keys, grace=times.grace)
+        beats = Store(self._beat_link.commands, keys, grace=times.grace)
+        self._pulses = PerProcess(lambda: Pulse(times, self._store, beats, self._tell_superseded))
+        self._supervision = Supervision(checks.instance_of("restart_policy", given, RestartPolicy))
+        self._superseded: list[Callable[[AgentId], object]] = []
+
+    @classmethod
+    def from_url(cls, url: str, key_prefix: str = DEFAULT_KEY_PREFIX, **options: Any) -> Self:
+        """Make a registry for the server at `url`: see `RedisMessageCoordinator.from_url`."""
+        return cls(cast("Redis", target_of(url)), key_prefix, **options)
+
+    def __repr__(self) -> str:
+        """Name the prefix, and nothing that is secret."""
+        return f"<{type(self).__name__} key_prefix={self._keys.prefix!r}>"
+
+    def register(self, agent: Registrable) -> AgentRecord:
+        """See `AgentRegistry.register`."""
+        _agent_id("agent.agent_id", agent.agent_id)
+        checks.instance_of("agent.name", agent.name, str)
+        return self._pulse.register(agent)
+
+    def deregister(self, agent_id: AgentId) -> bool:
+        """See `AgentRegistry.deregister`."""
+        return self._pulse.deregister(_agent_id("agent_id", agent_id))
+
+    def heartbeat(self, agent_id: AgentId) -> bool:
+        """See `AgentRegistry.heartbeat`."""
+        return self._pulse.heartbeat(_agent_id("agent_id", agent_id))
+
+    def start_heartbeats(self) -> None:
+        """See `AgentRegistry.start_heartbeats`."""
+        if self._pulse.closed.is_set():
+            raise ConfigurationError("this registry is closed: make a new one")
+        self._pulse.heart.start()
+
+    def stop_heartbeats(self, timeout: float = 5.0) -> bool:
+        """See `AgentRegistry.stop_heartbeats`."""
+        return self._pulse.heart.stop(checks.duration("timeout", timeout))
+
+    def get(self, agent_id: AgentId) -> AgentRecord | None:
+        """See `AgentRegistry.get`."""
+        return self._store.read(_agent_id("agent_id", agent_id))
+
+    def list_registered(
+        self, *, agent_type: str | None = None, include_dead: bool = False
+    ) -> list[AgentRecord]:
+        """See `AgentRegistry.list_registered`."""
+        return [
+            record
+            for record in self._store.read_all()
+            if (include_dead or record.liveness is not Liveness.DEAD)
+            and agent_type in (None, record.agent_id.type)
+        ]
+
+    def discover(
+        self,
+        agent_type: str | None = None,
+        *,
+        capability: str | None = None,
+        min_version: str | None = None,
+        tags: Iterable[str] = (),
+    ) -> list[AgentRecord]:
+        """See `AgentRegistry.discover`."""
+        wanted = catalog.Wanted(capability, min_version, tags)
+        found = self.list_registered(agent_type=agent_type)
+        return catalog.least_loaded_first(record for record in found if wanted.fits(record))
+
+    def pick(
+        self,
+        agent_type: str | None = None,
+        *,
+        capability: str | None = None,
+        min_version: str | None = None,
+        tags: Iterable[str] = (),
+    ) -> AgentId:
+        """See `AgentRegistry.pick`."""
+        tags = checks.strings("tags", tags)
+        found = self.discover(agent_type, capability=capability, min_version=min_version, tags=tags)
+        if not found:
+            raise AgentNotFoundError(
+                f"no agent is alive that fits: type {agent_type}, capability {capability}, "
+                f"version {min_version}, tags {list(tags)}"
+            )
+        return found[0].agent_id
+
+    def snapshot(self) -> dict[str, Any]:
+        """See `AgentRegistry.snapshot`."""
+        records: list[AgentRecord] = []
+        error: str | None = None
+        try:
+            records = self._store.read_all()
+        except CoordinatorUnavailableError as unavailable:  # what is known here still is
+            error = str(unavailable)
+        heart = self._pulse.heart
+        return {
+            "error": error,
+            "agents": [catalog.plain(record) for record in records],
+            "counts": catalog.counts(records),
+            "local": [str(local.agent_id) for local in self._pulse.agents.all()],
+            "heartbeat": {
+                "running": heart.running,
+                "last_success_age": heart.age,
+                "last_error": heart.last_error,
+                "breaker": self._beat_link.commands.state,
+            },
+        }
+
+    def watch(self, *, timeout: float | None = None) -> Iterator[RegistryEvent]:
+        """See `AgentRegistry.watch`."""
+        end = None if timeout is None else time.monotonic() + checks.duration("timeout", timeout)
+        interval, closed = self._times.look_interval, self._pulse.closed
+        return events.watch(self._store.read_all, interval, closed, end)
+
+    def restore_state_if_available(self, agent: Registrable) -> bool:
+        """See `AgentRegistry.restore_state_if_available`."""
+        agent_id = _agent_id("agent.agent_id", agent.agent_id)
+        return LocalAgent(agent, self._times.ttl).take_over(self._store.state(agent_id))
+
+    def on_unhealthy(self, callback: Hook, *, fallback: Hook | None = None) -> None:
+        """See `AgentRegistry.on_unhealthy`."""
+        self._supervision.recovery.hook(callback, fallback)
+
+    def move_messages_of_dead(
+        self, coordinator: MessageCoordinator, *, to: AgentId | None = None
+    ) -> None:
+        """See `AgentRegistry.move_messages_of_dead`."""
+        checks.instance_of("coordinator", coordinator, MessageCoordinator)
+        self._supervision.move_messages(coordinator, None if to is None else _agent_id("to", to))
+
+    def on_superseded(self, callback: Callable[[AgentId], object]) -> None:
+        """See `AgentRegistry.on_superseded`."""
+        if callback not in self._superseded:
+            self._superseded.append(callback)
+
+    def detect_and_recover(self) -> RecoverySummary:
+        """See `AgentRegistry.detect_and_recover`."""
+        unwell = self._pulse.check_up()
+        return self._supervision.round(self._store.read_all(), unwell)
+
+    def set_load_source(self, agent_id: AgentId, source: LoadSource | None) -> None:
+        """Let beats of an agent of this process tell how busy it is; a worker calls it."""
+        local = self._pulse.agents.get(agent_id)
+        if local is not None:
+            local.load = source
+
+    def close(self) -> None:
+        """Stop the heartbeats and close the connections; registrations are left to expire."""
+        pulse = self._pulse
+        pulse.closed.set()
+        pulse.heart.stop(timeout=policy.DEFAULT_CALL_TIMEOUT)
+        self._link.close()
+        self._beat_link.close()
+
+    def __enter__(self) -> Self:
+        """Return itself; closed at the end of the ``with``."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close."""
+        self.close()
+
+    @property
+    def _pulse(self) -> Pulse:
+        return self._pulses.get()
+
+    def _tell_superseded(self, agent_id: AgentId) -> None:
+        for callback in self._superseded:
+            try:
+                callback(agent_id)
+            except Exception:
+                logger.exception("a callback for the superseded agent %s raised", agent_id)
+
+
+def _agent_id(name: str, value: object) -> AgentId:
+    return checks.instance_of(name, value, AgentId)

@@ -1,0 +1,73 @@
+"""The thread that beats for all agents of this process."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from tta_agent_coordination import threads
+
+logger = logging.getLogger("tta_agent_coordination")
+
+
+class Heart:
+    """Calls a function again and again in a thread of its own; no error ends it."""
+
+    def __init__(self, beat: Callable[[], object], interval: float) -> None:
+        """Prepare to call `beat` every `interval` seconds; no thread runs yet."""
+        self._beat = beat
+        self._interval = interval
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._last_success: float | None = None
+        self.last_error: str | None = None
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the last beat that succeeded; None if none did."""
+        last = self._last_success
+        return None if last is None else time.monotonic() - last
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self) -> None:
+        """Start the thread, unless it runs."""
+        with self._lock:
+            if not self.running:
+                self._stopped = threading.Event()
+                self._thread = threads.spawn("heartbeat", self._run)
+
+    def stop(self, timeout: float) -> bool:
+        """End the thread; whether it ended within `timeout` seconds."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+            self._stopped.set()
+        return thread is None or threads.join([thread], timeout)
+
+    def succeeded(self) -> None:
+        """Note that a beat succeeded, whoever made it."""
+        self._last_success = time.monotonic()
+        if self.last_error is not None:
+            logger.warning("heartbeats succeed again")
+        self.last_error = None
+
+    def _failed(self, error: Exception) -> None:
+        if self.last_error is None:  # one line a change, not one a beat
+            logger.warning("heartbeats fail, and go on: %s", error, exc_info=True)
+        self.last_error = f"{type(error).__name__}: {error}"
+
+    def _run(self) -> None:
+        stopped = self._stopped
+        due = time.monotonic()
+        while not stopped.wait(max(due - time.monotonic(), 0.0)):
+            due = time.monotonic() + self._interval
+            try:
+                self._beat()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next may succeed
+                self._failed(error)

@@ -1,0 +1,123 @@
+"""Keeping the agents of this process alive, and letting go of those that are not ours any more."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from tta_agent_coordination.agents.record import AgentRecord
+from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.registry.heart import Heart
+from tta_agent_coordination.registry.local import LocalAgent, LocalAgents, Registrable
+from tta_agent_coordination.registry.options import LONGEST_PATIENCE, Times
+from tta_agent_coordination.registry.store import Store
+from tta_agent_coordination.registry.survey import Survey, aside
+
+logger = logging.getLogger("tta_agent_coordination")
+
+
+class Pulse:
+    """The agents of one process, and what beats for them.
+
+    Attributes:
+        agents: Those that are registered here.
+        heart: The thread that beats for them.
+        closed: Set when the registry is closed.
+    """
+
+    def __init__(
+        self, times: Times, store: Store, beat_store: Store, lost: Callable[[AgentId], object]
+    ) -> None:
+        """Begin without agents, and without a thread.
+
+        Args:
+            times: How often to beat.
+            store: For registrations.
+            beat_store: For beats; it has connections of its own.
+            lost: Called with each agent that somebody else has registered or ended.
+        """
+        self._times = times
+        self._store = store
+        self._beat_store = beat_store
+        self._lost = lost
+        self._survey = Survey()
+        self._check_up = Survey()
+        self.agents = LocalAgents()
+        self.heart = Heart(self._beat_for_all, times.interval)
+        self.closed = threading.Event()
+
+    def register(self, agent: Registrable) -> AgentRecord:
+        """Register an agent, and give it the state of its predecessor first."""
+        local = LocalAgent(agent, self._times.ttl)
+        held = self.agents.get(agent.agent_id)
+        if held is not None and held.agent is agent:  # it knows more than was stored of it
+            local.load, local.state = held.load, held.state
+        else:
+            local.take_over(self._store.state(agent.agent_id))
+        local.ask(strict=True)
+        if held is not None:  # its next beat will be refused, and that is no news
+            self.agents.drop(held)
+        try:
+            record = self._store.register(local.beat())
+        except BaseException:
+            if held is not None:
+                self.agents.add(held)
+            raise
+        local.epoch = record.epoch
+        self.agents.add(local)
+        return record
+
+    def deregister(self, agent_id: AgentId) -> bool:
+        """End a registration, and store what the agent exports last."""
+        local, state = self.agents.get(agent_id), ""
+        if local is not None:
+            self.agents.drop(local)
+            aside(lambda: local.ask(wait=LONGEST_PATIENCE), LONGEST_PATIENCE)
+            state = local.state
+        # Of an agent that was ever registered here, only that registration is ended.
+        epoch = self.agents.last_epoch(agent_id)
+        ended = self._store.remove(agent_id, epoch=epoch, state=state)
+        if ended:
+            self.agents.forget(agent_id, epoch)
+        return ended
+
+    def heartbeat(self, agent_id: AgentId) -> bool:
+        """Beat for one agent, now."""
+        local = self.agents.get(agent_id)
+        if local is None:
+            return False
+        local.ask(wait=LONGEST_PATIENCE)
+        lost = self._beat([local])
+        self._tell(lost)
+        return not lost
+
+    def check_up(self) -> set[AgentId]:
+        """Ask all agents how they are; return those that are unwell."""
+        agents = self.agents.all()
+        self._check_up.take(agents, self._times.ttl)
+        return {local.agent_id for local in agents if not local.well}
+
+    def _beat_for_all(self) -> None:
+        agents = self.agents.all()
+        self._survey.take(agents, self._times.patience)
+        lost = self._beat(agents)
+        if lost:
+            aside(lambda: self._tell(lost), self._times.patience)
+
+    def _beat(self, agents: Sequence[LocalAgent]) -> list[AgentId]:
+        """Beat for agents of this process; return those that are not ours any more."""
+        if not agents:
+            return []
+        answers = self._beat_store.beat([local.beat() for local in agents])
+        self.heart.succeeded()
+        return [
+            local.agent_id
+            for local, ours in zip(agents, answers, strict=True)
+            if not ours and self.agents.drop(local)
+        ]
+
+    def _tell(self, lost: Sequence[AgentId]) -> None:
+        for agent_id in lost:
+            logger.warning("agent %s was taken over or ended by another process", agent_id)
+            self._lost(agent_id)

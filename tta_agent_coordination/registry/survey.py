@@ -1,0 +1,58 @@
+"""Asking agents what is new, so that one whose hooks hang holds nobody else up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from tta_agent_coordination import threads
+from tta_agent_coordination.registry.local import LocalAgent
+
+
+@attrs.define(eq=False)
+class _Round:
+    agents: Sequence[LocalAgent]
+    at: LocalAgent | None = None
+    seen_at: LocalAgent | None = None
+    over: bool = False
+
+    def run(self) -> None:
+        for local in self.agents:
+            self.at = local
+            local.ask()
+        self.over = True
+
+    def advances(self) -> bool:
+        """Whether it goes on, and has got on since the last look."""
+        before, self.seen_at = self.seen_at, self.at
+        return not self.over and self.at is not before
+
+
+class Survey:
+    """Asks agents one after the other, in a thread that lasts for one round.
+
+    A thread that is stuck in a hook is left behind: the next round is another thread, and passes
+    over the agent that hangs. So there are at most as many threads as agents that hang, and one.
+    """
+
+    def __init__(self) -> None:
+        """Begin; no thread runs."""
+        self._round: _Round | None = None
+
+    def take(self, agents: Sequence[LocalAgent], patience: float) -> None:
+        """Ask `agents`, and return after `patience` seconds at most; what is left goes on."""
+        if not agents or (self._round is not None and self._round.advances()):
+            return
+        self._round = _Round(agents)
+        aside(self._round.run, patience)
+        self._round.seen_at = self._round.at
+
+
+def aside(call: Callable[[], object], patience: float) -> None:
+    """Call what is the user's in a thread of its own, and wait `patience` seconds for it."""
+
+    def run() -> None:
+        call()
+
+    threads.spawn("heartbeat-hooks", run).join(patience)

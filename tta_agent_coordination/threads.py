@@ -1,0 +1,55 @@
+"""Threads of the library's own: all named, all joined with a time-out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+logger = logging.getLogger("tta_agent_coordination")
+
+T = TypeVar("T")
+
+
+def spawn(name: str, target: Callable[[], None]) -> threading.Thread:
+    """Start a named daemon thread."""
+    thread = threading.Thread(target=target, name=f"tta-{name}", daemon=True)
+    thread.start()
+    return thread
+
+
+def join(threads: list[threading.Thread], timeout: float) -> bool:
+    """Wait for threads to end, `timeout` seconds in all; log and return False if one does not.
+
+    A thread that asks for its own end is not waited for.
+    """
+    end = time.monotonic() + timeout
+    for thread in threads:
+        if thread is not threading.current_thread():
+            thread.join(max(end - time.monotonic(), 0.0))
+    left = [t.name for t in threads if t.is_alive() and t is not threading.current_thread()]
+    if left:
+        logger.warning("threads still running after %.1f s: %s", timeout, ", ".join(left))
+    return not left
+
+
+class PerProcess(Generic[T]):
+    """Something with threads or locks: a process that was forked gets one of its own.
+
+    A lock that another thread of the parent held would be held for ever in the child.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        """Make the first with `make`, and one more in each process that asks."""
+        self._make = make
+        self._value = make()
+        self._pid = os.getpid()
+
+    def get(self) -> T:
+        """Return that of this process."""
+        if self._pid != os.getpid():
+            self._value, self._pid = self._make(), os.getpid()
+        return self._value

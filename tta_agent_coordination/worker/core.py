@@ -1,0 +1,241 @@
+"""`AgentWorker`: starts the threads, stops them in order, and says how it is."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import select
+import signal
+import threading
+import time
+from collections.abc import Generator, Iterable
+from functools import partial
+from typing import Self
+
+import attrs
+
+from tta_agent_coordination import checks, threads
+from tta_agent_coordination.agents.agent import AgentProxy
+from tta_agent_coordination.agents.record import AgentLoad
+from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
+from tta_agent_coordination.errors import ConfigurationError, CoordinationError
+from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.registry.core import RedisAgentRegistry
+from tta_agent_coordination.worker.crew import (
+    DEFAULT_DRAIN_TIMEOUT,
+    DEFAULT_THREADS,
+    DEFAULT_VISIBILITY,
+    Crew,
+    WorkerOptions,
+)
+from tta_agent_coordination.worker.signals import readable_on
+
+logger = logging.getLogger("tta_agent_coordination")
+
+
+@attrs.frozen
+class WorkerHealth:
+    """How a worker is.
+
+    Attributes:
+        running: Whether it was started and not stopped.
+        last_poll_age: Seconds since Redis was last asked for messages and answered; None: never.
+        busy_threads: Handlers that are at work.
+        threads: Handlers there are.
+        breakers: State of the circuit breakers around Redis, by name.
+        last_error: What went wrong last, on the way to Redis or in a handler.
+    """
+
+    running: bool
+    last_poll_age: float | None
+    busy_threads: int
+    threads: int
+    breakers: dict[str, str]
+    last_error: str | None
+
+
+class AgentWorker:
+    """Serves agents: receives their messages in threads, handles them, settles them."""
+
+    def __init__(
+        self,
+        agent_or_agents: AgentProxy | Iterable[AgentProxy],
+        coordinator: RedisMessageCoordinator,
+        registry: RedisAgentRegistry | None = None,
+        *,
+        threads: int = DEFAULT_THREADS,
+        visibility_timeout: float = DEFAULT_VISIBILITY,
+        max_handler_seconds: float | None = None,
+        drain_timeout: float = DEFAULT_DRAIN_TIMEOUT,
+    ) -> None:
+        """Make a worker; no thread runs yet.
+
+        Args:
+            agent_or_agents: Whom to serve: each its own inbox and the shared one of its type.
+            coordinator: Carries the messages; stays the caller's to close.
+            registry: Where the agents are registered while they are served; stays the caller's.
+            threads: Messages handled at once.
+            visibility_timeout: Seconds of a lease, renewed while the handler runs.
+            max_handler_seconds: Seconds after which the lease of a handler is given up; None: it
+                is renewed for as long as it takes.
+            drain_timeout: Seconds that handlers get to finish at `stop`.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong.
+        """
+        agents = [agent_or_agents] if isinstance(agent_or_agents, AgentProxy) else agent_or_agents
+        self._agents = [checks.instance_of("each agent", one, AgentProxy) for one in agents]
+        if not self._agents:
+            raise ValueError("a worker needs at least one agent")
+        self._coordinator = checks.instance_of("coordinator", coordinator, RedisMessageCoordinator)
+        self._registry = registry
+        self._options = WorkerOptions(
+            threads=threads,
+            visibility_timeout=visibility_timeout,
+            max_handler_seconds=max_handler_seconds,
+            drain_timeout=drain_timeout,
+        )
+        self._changing = threading.RLock()
+        self._crew: Crew | None = None
+        self._last_error: str | None = None
+        self._listed = set[AgentId]()
+
+    def start(self) -> None:
+        """Begin to serve; does nothing when it does.
+
+        Raises:
+            CoordinatorUnavailableError: There is a registry, and Redis cannot be reached. Nothing
+                was started.
+            Exception: What the ``start`` of an agent raises; likewise.
+        """
+        with self._changing:
+            if self._crew is not None:
+                return
+            with contextlib.ExitStack() as undo:
+                for agent in self._agents:
+                    agent.start()
+                    undo.callback(_stop_agent, agent)
+                self._crew = Crew(self._agents, self._coordinator, self._options)
+                undo.callback(self._disband, self._crew, 0.0)
+                # Its state is restored, and it can be found dead, before it handles anything.
+                self._enlist()
+                self._crew.start()
+                undo.pop_all()
+
+    def stop(self, drain: bool = True) -> bool:
+        """Stop serving; safe to repeat, and from any thread.
+
+        Nothing more is taken. What was taken and not begun is released at once, and no attempt
+        counted. Handlers that run finish within the drain time-out, their leases renewed. A call
+        while another one drains waits for that, or ends it with `drain` False.
+
+        Args:
+            drain: Wait for handlers that run; False leaves them alone, their leases to expire.
+
+        Returns:
+            Whether every thread has ended. Called by a handler, which cannot wait for itself, it
+            returns False, and another thread does the work.
+        """
+        crew = self._crew
+        if crew is not None and crew.is_handling_here:
+            threads.spawn(f"stop-{self._agents[0].agent_id}", partial(self._end, drain))
+            return False
+        if crew is not None and not drain:
+            crew.desk.hurry()
+        with self._changing:
+            crew = self._crew
+            if crew is None:
+                return True
+            ended = self._disband(crew, self._options.drain_timeout if drain else 0.0)
+            for agent in self._agents:
+                _stop_agent(agent)
+            return ended
+
+    def run(self) -> None:
+        """Serve in the main thread until SIGTERM or SIGINT, then drain.
+
+        Raises:
+            ConfigurationError: This is not the main thread.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            raise ConfigurationError("run() is for the main thread; elsewhere, use start()")
+        with readable_on(signal.SIGTERM, signal.SIGINT) as came, self:
+            select.select([came], [], [])
+
+    def health(self) -> WorkerHealth:
+        """Say how it is."""
+        crew = self._crew
+        link = self._coordinator.link
+        return WorkerHealth(
+            running=crew is not None,
+            last_poll_age=crew.last_poll_age if crew else None,
+            busy_threads=crew.desk.busy if crew else 0,
+            threads=self._options.threads,
+            breakers={"commands": link.commands.state, "leases": link.leases.state},
+            last_error=crew.last_error if crew else self._last_error,
+        )
+
+    def __enter__(self) -> Self:
+        """Start."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop, and drain."""
+        self.stop()
+
+    def _end(self, drain: bool) -> None:
+        self.stop(drain)
+
+    def _disband(self, crew: Crew, drain_timeout: float) -> bool:
+        end = time.monotonic() + drain_timeout
+        fetched = crew.stop_taking()
+        self._delist()
+        finished = crew.finish(max(end - time.monotonic(), 0.0))
+        self._last_error = crew.last_error
+        self._crew = None
+        return fetched and finished
+
+    def _enlist(self) -> None:
+        if self._registry is None:
+            return
+        self._registry.on_superseded(self._superseded)
+        for agent in self._agents:
+            self._registry.register(agent)
+            self._listed.add(agent.agent_id)
+            self._registry.set_load_source(agent.agent_id, partial(self._load, agent))
+        self._registry.start_heartbeats()
+
+    def _delist(self) -> None:
+        while self._registry is not None and self._listed:
+            agent_id = self._listed.pop()
+            with _logged(f"deregistering agent {agent_id}"):
+                self._registry.deregister(agent_id)
+
+    def _superseded(self, agent_id: AgentId) -> None:
+        self._listed.discard(agent_id)  # the registration is somebody else's now
+        crew = self._crew
+        if crew is not None:
+            crew.drop(agent_id)
+
+    def _load(self, agent: AgentProxy) -> AgentLoad:
+        crew = self._crew
+        if crew is None:
+            return AgentLoad()
+        depth = self._coordinator.held(agent.agent_id)
+        return AgentLoad(busy=crew.desk.busy, threads=self._options.threads, depth=depth)
+
+
+def _stop_agent(agent: AgentProxy) -> None:
+    with _logged(f"stop of agent {agent.agent_id}"):
+        agent.stop()
+
+
+@contextlib.contextmanager
+def _logged(what: str) -> Generator[None]:
+    try:
+        yield
+    except CoordinationError as error:
+        logger.warning("%s failed: %s", what, error)
+    except Exception:
+        logger.exception("%s failed", what)

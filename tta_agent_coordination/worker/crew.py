@@ -1,0 +1,174 @@
+"""The threads of a worker, from start to stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from tta_agent_coordination import checks, threads
+from tta_agent_coordination.agents.agent import AgentProxy
+from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
+from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.worker.desk import Desk
+from tta_agent_coordination.worker.fetcher import Fetcher
+from tta_agent_coordination.worker.handling import Handling
+from tta_agent_coordination.worker.renewer import Renewer
+
+logger = logging.getLogger("tta_agent_coordination")
+
+DEFAULT_THREADS = 8
+"""Messages that a worker handles at once."""
+DEFAULT_VISIBILITY = 30.0
+"""Seconds of a lease, which is renewed while its handler runs."""
+DEFAULT_DRAIN_TIMEOUT = 25.0
+"""Seconds that handlers get to finish when a worker stops."""
+_JOIN_TIMEOUT = 10.0
+
+
+@attrs.frozen(kw_only=True)
+class WorkerOptions:
+    """How a worker serves: see `AgentWorker`."""
+
+    threads: int = DEFAULT_THREADS
+    visibility_timeout: float = DEFAULT_VISIBILITY
+    max_handler_seconds: float | None = None
+    drain_timeout: float = DEFAULT_DRAIN_TIMEOUT
+
+    def __attrs_post_init__(self) -> None:
+        """Check the values."""
+        checks.count("threads", self.threads, least=1)
+        if checks.duration("visibility_timeout", self.visibility_timeout) == 0:
+            raise ValueError("visibility_timeout must be more than 0 seconds")
+        if self.max_handler_seconds is not None:
+            checks.duration("max_handler_seconds", self.max_handler_seconds)
+        checks.duration("drain_timeout", self.drain_timeout)
+
+
+class Crew:
+    """The threads of a worker, from start to stop."""
+
+    def __init__(
+        self,
+        agents: Sequence[AgentProxy],
+        coordinator: RedisMessageCoordinator,
+        options: WorkerOptions,
+    ) -> None:
+        """Prepare to serve `agents`."""
+        by_inbox = _by_inbox(agents)
+        self.desk = Desk(options.threads)
+        self.last_error: str | None = None
+        self._failing = False
+        self._last_poll: float | None = None
+        self._handling = Handling(coordinator, by_inbox, self._note_raised)
+        self._fetchers = {
+            feed: Fetcher(
+                feed,
+                self.desk,
+                options.visibility_timeout,
+                polled=self._note_poll,
+                failed=self._note_failure,
+            )
+            for feed in coordinator.feed(list(by_inbox))
+        }
+        self._renewer = Renewer(
+            self.desk,
+            options.visibility_timeout,
+            options.max_handler_seconds,
+            self._note_failure,
+        )
+        self._name = str(agents[0].agent_id)
+        self._fetching: list[threading.Thread] = []
+        self._handlers: list[threading.Thread] = []
+        self._renewing: list[threading.Thread] = []
+
+    @property
+    def last_poll_age(self) -> float | None:
+        """Seconds since Redis answered a fetcher; None: never."""
+        last = self._last_poll
+        return None if last is None else time.monotonic() - last
+
+    @property
+    def is_handling_here(self) -> bool:
+        """Whether the calling thread is one of its handlers."""
+        return threading.current_thread() in self._handlers
+
+    def start(self) -> None:
+        """Start every thread."""
+        self._renewing = [threads.spawn(f"renew-{self._name}", self._renewer.run)]
+        self._handlers = [
+            threads.spawn(f"handle-{self._name}-{i}", self._handle)
+            for i in range(self.desk.threads)
+        ]
+        self._fetching = [
+            threads.spawn(f"fetch-{self._name}", fetcher.run) for fetcher in self._fetchers.values()
+        ]
+
+    def stop_taking(self) -> bool:
+        """Take nothing more, and give back what was not begun; whether the fetchers have ended."""
+        for task in self.desk.stop():
+            self._fetchers[task.feed].release([task])
+        for fetcher in self._fetchers.values():
+            fetcher.stop()
+        ended = threads.join(self._fetching, _JOIN_TIMEOUT)
+        for fetcher in self._fetchers.values():
+            fetcher.leave()
+        return ended
+
+    def finish(self, drain_timeout: float) -> bool:
+        """Let handlers finish, their leases renewed; whether all have, and every thread ended."""
+        drained = self.desk.wait_until_idle(drain_timeout)
+        self.desk.dismiss()
+        self._renewer.stop()
+        ended = threads.join(self._renewing, _JOIN_TIMEOUT)
+        if not drained:
+            logger.warning("%d handlers run on; their leases will expire", self.desk.busy)
+            self._renewer.give_up()
+            return False
+        ended &= threads.join(self._handlers, _JOIN_TIMEOUT)
+        for fetcher in self._fetchers.values():
+            fetcher.flush_if_parked()  # what could not be acknowledged before
+        return ended
+
+    def drop(self, agent_id: AgentId) -> None:
+        """Take no more from the own inbox of an agent that somebody else serves by now."""
+        if agent_id.instance is not None:
+            for fetcher in self._fetchers.values():
+                if fetcher.feed.drop(agent_id):
+                    fetcher.wake()
+
+    def _handle(self) -> None:
+        while (task := self.desk.take()) is not None:
+            done = False
+            try:
+                done = self._handling.handle(task)
+            except Exception as error:  # noqa: BLE001 - the lease will pass; the thread goes on
+                self._note_failure(error)
+            self.desk.finish(task, acknowledge=done)
+            self._fetchers[task.feed].flush_if_parked()
+
+    def _note_poll(self) -> None:
+        self._last_poll = time.monotonic()
+        if self._failing:
+            self._failing = False
+            logger.info("worker %s: Redis answers again", self._name)
+
+    def _note_failure(self, error: Exception) -> None:
+        self.last_error = f"{type(error).__name__}: {error}"
+        if not self._failing:  # one line an outage
+            self._failing = True
+            logger.warning("worker %s: %s", self._name, self.last_error)
+
+    def _note_raised(self, text: str) -> None:
+        self.last_error = text
+
+
+def _by_inbox(agents: Iterable[AgentProxy]) -> dict[AgentId, list[AgentProxy]]:
+    found: dict[AgentId, list[AgentProxy]] = {}
+    for agent in agents:
+        for inbox in dict.fromkeys((agent.agent_id, AgentId(agent.agent_id.type))):
+            found.setdefault(inbox, []).append(agent)
+    return found

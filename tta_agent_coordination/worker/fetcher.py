@@ -1,0 +1,176 @@
+"""The thread that fetches messages, and acknowledges what is done on the same way."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from tta_agent_coordination.agents.agent import CurrentMessage
+from tta_agent_coordination.coordinator.feed import Feed
+from tta_agent_coordination.delivery import LeaseOutcome
+from tta_agent_coordination.errors import CoordinationError
+from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.worker.desk import Desk, Task
+
+logger = logging.getLogger("tta_agent_coordination")
+
+_LOOK = 0.5
+"""Seconds for which a free handler is waited for before what is done is acknowledged."""
+_PAUSE = 0.5
+"""Seconds after a failure at most, at least half of it: workers shall not all come at once."""
+
+
+class Fetcher:
+    """Keeps the free handlers of a desk supplied from one feed.
+
+    While its thread waits for messages it is parked, and handlers acknowledge by themselves.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        desk: Desk,
+        visibility: float,
+        *,
+        polled: Callable[[], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        """Fetch from `feed` for `desk`; tell `polled` and `failed` how it goes."""
+        self.feed = feed
+        self._desk = desk
+        self._visibility = visibility
+        self._polled = polled
+        self._failed = failed
+        self._parked = False
+        self._flushing = threading.Lock()
+        self._paused = threading.Event()
+
+    def run(self) -> None:
+        """Fetch until the desk stops, or until nothing is left to fetch from."""
+        while self.feed.agent_ids and not self._desk.stopping:
+            try:
+                self._turn()
+            except Exception as error:  # noqa: BLE001 - only the desk ends this thread
+                self._failed(error)
+                self._paused.wait(_PAUSE * random.uniform(0.5, 1.0))
+        self._parked = True  # for good: handlers that run on acknowledge by themselves
+        self.flush_if_parked()
+
+    def stop(self) -> None:
+        """End a wait under way; the desk was told to stop before."""
+        self._paused.set()
+        self.wake()
+
+    def wake(self) -> None:
+        """End a wait under way, if there is one."""
+        self._try(self.feed.interrupt)
+
+    def leave(self) -> None:
+        """Wake others in place of this one, and leave nothing behind; `run` has ended."""
+        self._try(self.feed.leave)
+
+    def flush_if_parked(self) -> None:
+        """Acknowledge what is done, when the fetching thread is not about to."""
+        # Looked at again after each turn: who finds the lock taken leaves its own to the holder.
+        while (
+            self._parked
+            and self._desk.has_done(self.feed)
+            and self._flushing.acquire(blocking=False)
+        ):
+            try:
+                if not self._try(self._acknowledge):
+                    return
+            finally:
+                self._flushing.release()
+
+    def release(self, tasks: Sequence[Task]) -> None:
+        """Give back what was not begun."""
+        for task in tasks:
+            self._try(lambda task=task: self.feed.inbox.release(task.inbox, task.token))
+
+    def _turn(self) -> None:
+        free = self._desk.reserve(_LOOK)
+        if not free:
+            self._acknowledge()  # another fetcher may take every handler that gets free
+        elif not self._fetch(free):
+            self._park()
+
+    def _fetch(self, free: int) -> int:
+        tasks: list[Task] = []
+        try:
+            found = self._exchange(free)
+            # A claim repeated after a lost answer may bring more than there is room for by now.
+            tasks, surplus = found[:free], found[free:]
+        finally:
+            self._desk.give_back(free - len(tasks))
+        self.release(surplus)
+        if tasks and not self._desk.put(tasks):
+            self.release(tasks)
+            self._desk.give_back(len(tasks))
+        return len(found)
+
+    def _exchange(self, most: int) -> list[Task]:
+        done = self._desk.take_done(self.feed)
+        asked_at = time.monotonic()
+        try:
+            fetched, outcomes = self.feed.exchange(_tokens(done), most, self._visibility)
+        except BaseException:
+            self._desk.put_back_done(self.feed, done)
+            raise
+        self._note(done, outcomes)
+        self._polled()
+        return [
+            Task(self.feed, inbox, CurrentMessage(received), asked_at)
+            for inbox, received in fetched
+        ]
+
+    def _park(self) -> None:
+        self._parked = True
+        try:
+            # What was finished before it was seen that this thread is parked.
+            self.flush_if_parked()
+            if not self._desk.stopping:
+                self.feed.wait()
+        finally:
+            self._parked = False
+        if not self._desk.free:
+            self.feed.pass_on()  # another fetcher took every handler meanwhile
+
+    def _acknowledge(self) -> None:
+        done = self._desk.take_done(self.feed)
+        if not done:
+            return
+        try:
+            outcomes = self.feed.ack(_tokens(done))
+        except BaseException:
+            self._desk.put_back_done(self.feed, done)
+            raise
+        self._note(done, outcomes)
+
+    def _note(self, done: list[Task], outcomes: Sequence[tuple[str, LeaseOutcome]]) -> None:
+        self._desk.acknowledged(done)
+        for token, outcome in outcomes:
+            if not outcome:
+                logger.warning(
+                    "message %s was handled, but its lease had passed on: %s",
+                    token.partition(":")[2],
+                    outcome.value,
+                )
+
+    def _try(self, step: Callable[[], object]) -> bool:
+        try:
+            step()
+        except CoordinationError as error:
+            self._failed(error)
+            return False
+        return True
+
+
+def _tokens(tasks: Sequence[Task]) -> dict[AgentId, list[str]]:
+    tokens: dict[AgentId, list[str]] = {}
+    for task in tasks:
+        tokens.setdefault(task.inbox, []).append(task.token)
+    return tokens

@@ -1,0 +1,170 @@
+"""Calling the agent, and settling what comes of it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from tta_agent_coordination import checks
+from tta_agent_coordination.agents.agent import (
+    Agent,
+    AgentProxy,
+    RejectMessage,
+    RetryLater,
+    hand_over,
+    set_current,
+)
+from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
+from tta_agent_coordination.coordinator.inbox import LONGEST_ERROR
+from tta_agent_coordination.coordinator.requests import ATTEMPTS_HEADER, ERROR_HEADER
+from tta_agent_coordination.errors import CoordinationError, InboxFullError
+from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.message import AgentMessage, MessageType
+from tta_agent_coordination.worker.desk import Task
+
+logger = logging.getLogger("tta_agent_coordination")
+
+
+@attrs.frozen
+class _Failure:
+    """How a message is given back."""
+
+    error_type: str
+    text: str
+    reason: str = ""
+    delay: float | None = None
+
+    def __str__(self) -> str:
+        return f"{self.error_type}: {self.text}"
+
+
+class Handling:
+    """Hands messages to the agents of a worker."""
+
+    def __init__(
+        self,
+        coordinator: RedisMessageCoordinator,
+        agents: Mapping[AgentId, Sequence[AgentProxy]],
+        raised: Callable[[str], None],
+    ) -> None:
+        """Serve these inboxes with these agents; those of a shared inbox take turns.
+
+        Args:
+            coordinator: Carries the answers.
+            agents: Who serves each inbox.
+            raised: Is told what handlers raise.
+        """
+        self._coordinator = coordinator
+        self._agents = agents
+        self._raised = raised
+        self._turns = 0
+
+    def handle(self, task: Task) -> bool:
+        """Handle one message; whether it is done and shall be acknowledged.
+
+        Raises:
+            CoordinationError: It failed, and Redis could not be told: its lease will pass.
+        """
+        agent = self._agent(task.inbox)
+        message = task.current.message
+        set_current(task.current)
+        try:
+            answer = _call(agent, message)
+            task.finished = True
+            if message.message_type is MessageType.REQUEST:
+                self._answer(agent, message, answer or {})
+        except BaseException as error:  # noqa: BLE001 - no handler may end its thread
+            task.finished = True
+            self._give_back(agent, task, _failure(error))
+            return False
+        finally:
+            set_current(None)
+        return True
+
+    def _agent(self, inbox: AgentId) -> AgentProxy:
+        agents = self._agents[inbox]
+        self._turns += 1
+        return agents[self._turns % len(agents)]
+
+    def _give_back(self, agent: AgentProxy, task: Task, failure: _Failure) -> None:
+        self._raised(str(failure))
+        outcome, died_of = task.feed.inbox.nack(
+            task.inbox,
+            task.token,
+            reason=failure.reason,
+            error=str(failure),
+            delay=failure.delay,
+        )
+        message = task.current.message
+        logger.info(
+            "message %s failed (%s): %s", message.message_id, died_of or outcome.value, failure
+        )
+        if died_of and message.message_type is MessageType.REQUEST:
+            self._tell(agent, task, failure)
+
+    def _tell(self, agent: AgentProxy, task: Task, failure: _Failure) -> None:
+        """Tell the one who asked that nothing will come of it."""
+        attempts = task.current.received.queue_message.delivery_attempts
+        headers = {ERROR_HEADER: failure.error_type, ATTEMPTS_HEADER: str(attempts)}
+        message = task.current.message
+        try:
+            self._answer(agent, message, {"error": failure.text}, headers)
+        except CoordinationError as error:
+            logger.warning("who asked %s was not told of its end: %s", message.message_id, error)
+
+    def _answer(
+        self,
+        agent: AgentProxy,
+        request: AgentMessage,
+        payload: dict[str, Any],
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        reply = AgentMessage(
+            agent.agent_id,
+            request.reply_to or request.sender,
+            payload,
+            message_type=MessageType.RESPONSE,
+            priority=request.priority,
+            message_id=_reply_id(request),
+            correlation_id=request.correlation_id or request.message_id,
+            headers=headers or {},
+        )
+        result = self._coordinator.send_message(reply.sender, reply.recipient, reply)
+        if not result.delivered:
+            raise InboxFullError(f"the inbox of {reply.recipient} takes no reply: {result.error}")
+
+
+def _call(agent: AgentProxy, message: AgentMessage) -> dict[str, Any] | None:
+    answer = agent.handle(message) if isinstance(agent, Agent) else hand_over(agent, message)
+    if message.message_type is MessageType.REQUEST and answer is not None:
+        checks.instance_of("the answer of a handler", answer, dict)
+    return answer
+
+
+def _failure(error: BaseException) -> _Failure:
+    return _Failure(
+        type(error).__name__,
+        _text(error),
+        reason="permanent" if isinstance(error, RejectMessage) else "",
+        delay=error.delay if isinstance(error, RetryLater) else None,
+    )
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)[:LONGEST_ERROR]
+    except Exception as broken:  # noqa: BLE001 - an error of the user's may be anything
+        return f"its text cannot be read: {type(broken).__name__}"
+
+
+def _reply_id(request: AgentMessage) -> str:
+    """Return the same id for each delivery of a request, so that one reply is stored.
+
+    The recipient is part of it: several may be sent the same message, and each one answers.
+    """
+    name = f"{request.recipient} {request.message_id}".encode("utf-8", "surrogatepass")
+    return f"re-{hashlib.blake2b(name, digest_size=16).hexdigest()}"
