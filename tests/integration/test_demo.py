@@ -1,10 +1,10 @@
 """The demo as a whole, with real processes on a real server."""
 
+import io
 import os
 import signal
 import subprocess
 import sysconfig
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,31 @@ from tests.support.waiting import eventually
 from tta_agent_coordination import (
     AgentId,
     AgentMessage,
-    LeaseOutcome,
+    AgentWorker,
+    CurrentMessage,
+    MessageType,
+    RedisAgentRegistry,
     RedisMessageCoordinator,
+    RejectMessage,
+    RetryLater,
 )
+from tta_agent_coordination.agents.agent import set_current
 from tta_agent_coordination.cli import main
-from tta_agent_coordination.demo import analyst, planner, run, stage
+from tta_agent_coordination.demo import planner, run, stage
 from tta_agent_coordination.demo.analysis import Outcome
+from tta_agent_coordination.demo.analyst import Analyst
 from tta_agent_coordination.demo.corpus import Task
-from tta_agent_coordination.demo.settings import ANALYST, PLANNER, REPORTER, Settings
+from tta_agent_coordination.demo.planner import request
+from tta_agent_coordination.demo.processes import Processes
+from tta_agent_coordination.demo.settings import (
+    ANALYST,
+    HEARTBEAT_TTL,
+    PLANNER,
+    REPORTER,
+    Settings,
+)
 from tta_agent_coordination.server_process import free_port
+from tta_agent_coordination.terminal import Display
 
 SCRIPT = Path(sysconfig.get_path("scripts"), "tta-coordination")
 
@@ -68,10 +84,11 @@ def test_the_demo_survives_its_killed_analyst_and_leaves_nothing_behind(
     report = out.partition("Report\n")[2]
     assert "requests sent   41: 40 files, 1 of poison" in report
     assert "results         39, 0 of them twice" in report
-    held = int(report.partition("while it held ")[2].split()[0])
-    assert held >= 1
-    assert f"redelivered     {held} of {held}, " in report
-    assert "1 of them answered before, and the answer not stored again" in report
+    assert "answers         41, 2 of them errors" in report
+    held = report.partition("by SIGKILL, while it held ")[2].split()[0]
+    assert f"redelivered     {held}, " in report
+    assert "its result was known: it was not stored again" in report
+    assert " s after the kill, by the registry" in report
     assert "permanent  poison-1: not Python: invalid syntax (line 1)" in report
     assert "permanent  module_05.py: not Python: invalid syntax (line 1)" in report
     assert "equal to the plain run: 39 files with 814 functions and 39 classes" in report
@@ -154,7 +171,8 @@ def test_a_demo_that_is_killed_takes_its_processes_and_its_server_along() -> Non
         processes = processes_in_the_middle_of(demo)
         demo.kill()
         demo.communicate(timeout=30)
-    eventually(lambda: all_gone(processes), timeout=30)
+    # Their server is gone as well, and they try to tell it that they leave.
+    eventually(lambda: all_gone(processes), timeout=60)
 
 
 def test_a_reader_that_leaves_ends_it_quietly(folder: Path, server: LocalServer) -> None:
@@ -186,83 +204,121 @@ def coordinator(server: LocalServer) -> Iterator[RedisMessageCoordinator]:
 
 
 @pytest.fixture
-def stop() -> threading.Event:
-    return threading.Event()
+def told() -> Told:
+    return Told()
 
 
-def an_analyst(
-    coordinator: RedisMessageCoordinator, folder: Path, stop: threading.Event, told: Told
-) -> analyst.Analyst:
-    return analyst.Analyst(AgentId("analyst", "1"), coordinator, folder, stop, told)
+@pytest.fixture
+def analyst(coordinator: RedisMessageCoordinator, folder: Path, told: Told) -> Iterator[Analyst]:
+    agent = Analyst(AgentId("analyst", "1"), coordinator, folder, told)
+    agent.start()
+    yield agent
+    agent.stop()
 
 
-def test_an_analyst_holds_still_with_its_request_answered_and_not_finished(
-    coordinator: RedisMessageCoordinator, folder: Path, stop: threading.Event
+def handle(agent: Analyst, coordinator: RedisMessageCoordinator) -> None:
+    """Do as a worker does, but leave the request on lease."""
+    received = coordinator.receive(ANALYST, 0.0)
+    assert received is not None
+    set_current(CurrentMessage(received))
+    try:
+        agent.process(received.message.payload)
+    finally:
+        set_current(None)
+
+
+def test_an_analyst_holds_still_with_its_result_sent_and_its_request_not_finished(
+    coordinator: RedisMessageCoordinator, analyst: Analyst, told: Told
 ) -> None:
-    told = Told()
-    coordinator.send_message(PLANNER, ANALYST, planner.request(1, Task("module_01.py", hold=True)))
-    settings = Settings("", "", str(folder), "analyst:1")
-    holder = threading.Thread(
-        target=analyst.run, args=(coordinator, settings, stop, told), name="holder"
-    )
-    holder.start()
-    eventually(lambda: told.kinds() == ["holding"])
+    coordinator.send_message(PLANNER, ANALYST, request(1, Task("module_01.py", hold=True)))
 
-    assert coordinator.stats(ANALYST).leased == 1
-    assert coordinator.stats(REPORTER).ready[5] == 1
-
-    stop.set()
-    holder.join(10)
+    with AgentWorker(analyst, coordinator, threads=1, drain_timeout=0.0):
+        eventually(lambda: told == [("holding", {"message_id": "request-1"})])
+        assert coordinator.stats(ANALYST).leased == 1
+        assert coordinator.stats(REPORTER).ready[5] == 1
 
 
 def test_a_result_that_is_sent_again_is_recognized(
-    coordinator: RedisMessageCoordinator, folder: Path, stop: threading.Event
+    coordinator: RedisMessageCoordinator, analyst: Analyst, told: Told
 ) -> None:
-    told = Told()
-    worker = an_analyst(coordinator, folder, stop, told)
-    coordinator.send_message(PLANNER, ANALYST, planner.request(1, Task("module_01.py", hold=True)))
-    stop.set()
-    worker.handle(coordinator.receive_many(ANALYST, 8, 0.0))
+    coordinator.send_message(PLANNER, ANALYST, request(1, Task("module_01.py")))
 
-    worker.handle(coordinator.receive_many(ANALYST, 8, 5.0))
+    handle(analyst, coordinator)
+    handle(analyst, coordinator)
 
-    assert told.kinds() == ["holding", "redelivered", "handled"]
-    assert told[1][1]["duplicate"]
+    again = ("redelivered", {"message_id": "request-1", "duplicate": True})
+    assert told.kinds() == ["handled", "redelivered", "handled"]
+    assert again in told
     assert coordinator.stats(REPORTER).ready[5] == 1
-    assert coordinator.stats(ANALYST).leased == 0
 
 
 def test_a_result_that_finds_no_room_leaves_the_request_for_later(
-    coordinator: RedisMessageCoordinator, folder: Path, stop: threading.Event
+    coordinator: RedisMessageCoordinator, analyst: Analyst, told: Told
 ) -> None:
     coordinator.configure(queue_size=1)
     coordinator.send_message(PLANNER, REPORTER, AgentMessage(PLANNER, REPORTER))
-    coordinator.send_message(PLANNER, ANALYST, planner.request(1, Task("module_01.py")))
+    coordinator.send_message(PLANNER, ANALYST, request(1, Task("module_01.py")))
 
-    worker = an_analyst(coordinator, folder, stop, Told())
-    worker.handle(coordinator.receive_many(ANALYST, 1, 5.0))
-
-    assert coordinator.stats(ANALYST).delayed == 1
-    assert coordinator.stats(REPORTER).ready[5] == 1
+    with pytest.raises(RetryLater, match="the reporter: queue full"):
+        handle(analyst, coordinator)
+    assert not told
 
 
-def test_the_planner_waits_while_the_inbox_is_full(
-    coordinator: RedisMessageCoordinator, stop: threading.Event
+def test_what_is_no_python_is_rejected_with_a_reason(
+    coordinator: RedisMessageCoordinator, analyst: Analyst, told: Told
 ) -> None:
-    told = Told()
-    coordinator.configure(queue_size=2)
-    requests = [planner.request(number, Task(f"{number}.py")) for number in range(3)]
-    sender = threading.Thread(
-        target=planner.send, args=(coordinator, requests, stop, told), name="planner"
-    )
-    sender.start()
-    eventually(lambda: ("sent", {"count": 0}) in told)
+    coordinator.send_message(PLANNER, ANALYST, request(1, Task("poison", source="a letter")))
 
-    received = coordinator.receive(ANALYST)
-    assert coordinator.ack(ANALYST, received.token) is LeaseOutcome.DONE
+    with pytest.raises(RejectMessage, match="not Python: invalid syntax"):
+        handle(analyst, coordinator)
+    assert told.kinds() == ["handled"]
 
-    sender.join(10)
-    assert sum(facts["count"] for _, facts in told) == 3
+
+def test_the_planner_has_a_window_of_requests_open_and_sends_one_for_each_answer(
+    coordinator: RedisMessageCoordinator,
+    folder: Path,
+    told: Told,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(planner, "WINDOW", 40)
+    agent = planner.Planner(PLANNER, coordinator, folder, told)
+
+    agent.start()
+    for number in (0, 0, 1):  # the second time, it is no answer to anything
+        answer = AgentMessage(
+            ANALYST,
+            PLANNER,
+            message_type=MessageType.RESPONSE,
+            correlation_id=f"request-{number}",
+        )
+        agent.handle(answer)
+
+    assert [facts for kind, facts in told if kind == "sent"] == [
+        {"count": 40, "of": 41},
+        {"count": 1, "of": 41},
+    ]
+    assert told.kinds().count("answered") == 2
+    assert told.kinds().count("handled") == 3
+    assert sum(coordinator.stats(ANALYST).ready.values()) == 41
+
+
+def test_an_agent_that_is_only_slow_is_not_replaced(
+    coordinator: RedisMessageCoordinator, folder: Path, server: LocalServer
+) -> None:
+    settings = Settings(server.url, "test", str(folder))
+    display = Display(io.StringIO(), live=False, color=False)
+    with (
+        RedisAgentRegistry.from_url(server.url, "test", heartbeat_ttl_s=HEARTBEAT_TTL) as registry,
+        Processes(settings) as processes,
+    ):
+        stage.Stage(coordinator, registry, processes, display)
+        slow = psutil.Process(processes.start(REPORTER))
+        eventually(lambda: registry.get(REPORTER) is not None, timeout=20)
+        slow.suspend()
+        eventually(lambda: REPORTER in registry.detect_and_recover().restarted, timeout=20)
+        slow.resume()
+        eventually(lambda: registry.discover("reporter"), timeout=20)
+        processes.end()
 
 
 def test_a_child_reads_nothing_from_the_working_directory(

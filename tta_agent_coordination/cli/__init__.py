@@ -18,11 +18,13 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from tta_agent_coordination import CoordinationError, __version__
-from tta_agent_coordination.cli import demo
+from tta_agent_coordination.cli import agents, dead, demo, inbox, recover, send
+from tta_agent_coordination.cli.options import Parser
+from tta_agent_coordination.cli.output import complain
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = (demo,)
+COMMANDS = (demo, agents, inbox, dead, recover, send)
 
 ERROR, INTERRUPTED = 2, 130
 
@@ -41,15 +43,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What goes wrong is told once, here; without a handler, logging would print it as well.
     logging.getLogger("tta_agent_coordination").addHandler(_QUIET)
     try:
-        return carry_out(arguments)
+        status = carry_out(arguments)
+        sys.stdout.flush()
     except CoordinationError as error:
-        return _fail(" ".join(str(error).split()), ERROR)
+        return complain(str(error), ERROR)
     except KeyboardInterrupt:
-        return _fail("interrupted", INTERRUPTED)
+        return complain("interrupted", INTERRUPTED)
     except BrokenPipeError:
         # Whoever read the output has left. Python would fail again at exit, when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ERROR
+    else:
+        return status
     finally:
         logging.getLogger("tta_agent_coordination").removeHandler(_QUIET)
 
@@ -57,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 _QUIET = logging.NullHandler()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="tta-coordination", description="Reliable messages between agents over Redis."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
@@ -66,8 +71,3 @@ def _parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         command.add_to(commands)
     return parser
-
-
-def _fail(message: str, status: int) -> int:
-    print(f"tta-coordination: {message}", file=sys.stderr)
-    return status

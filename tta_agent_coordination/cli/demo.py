@@ -8,12 +8,10 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
+from tta_agent_coordination.cli.options import Commands
 from tta_agent_coordination.demo.run import DEFAULT_ANALYSTS, run
-
-if TYPE_CHECKING:
-    from argparse import _SubParsersAction  # pyright: ignore[reportPrivateUsage] - it has no other
 
 MOST_ANALYSTS = 64
 
@@ -25,7 +23,7 @@ with those of a plain run in one process.
 _STATUSES = "exit status: 0 the results are equal; 1 they are not; 2 an error; 130 interrupted"
 
 
-def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_to(commands: Commands) -> None:
     """Add the command ``demo``."""
     parser = commands.add_parser(
         "demo",

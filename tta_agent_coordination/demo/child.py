@@ -9,42 +9,50 @@ words, should it fail.
 from __future__ import annotations
 
 import json
-import os
 import sys
-import threading
+from pathlib import Path
 from typing import Any
 
-from tta_agent_coordination import AgentId, RedisMessageCoordinator
-from tta_agent_coordination.demo import analyst, planner, reporter
-from tta_agent_coordination.demo.settings import ANALYST, PLANNER, REPORTER, Settings
+from tta_agent_coordination import (
+    AgentId,
+    AgentWorker,
+    RedisAgentRegistry,
+    RedisMessageCoordinator,
+)
+from tta_agent_coordination.demo.analyst import Analyst
+from tta_agent_coordination.demo.planner import Planner
+from tta_agent_coordination.demo.reporter import Reporter
+from tta_agent_coordination.demo.settings import HEARTBEAT_TTL, LEASE, Settings
 
 MARK = "\x1e"
 """Begins a line that tells something (the record separator of JSON text sequences)."""
-
-ROLES = {ANALYST.type: analyst.run, PLANNER.type: planner.run, REPORTER.type: reporter.run}
+ROLES = {"analyst": Analyst, "planner": Planner, "reporter": Reporter}
 
 
 def main() -> None:
-    """Be the agent that the settings name, until its work or standard input ends."""
+    """Be the agent that the settings name, until standard input ends."""
     settings = Settings(**json.loads(sys.stdin.readline()))
-    stop = threading.Event()
-    threading.Thread(target=_await_end, args=(stop,), name="demo-input", daemon=True).start()
-    with RedisMessageCoordinator.from_url(
-        settings.url, settings.key_prefix, consumer_name=settings.me
-    ) as coordinator:
-        ROLES[AgentId.parse(settings.me).type](coordinator, settings, stop, tell)
+    me = AgentId.parse(settings.me)
+    at = (settings.url, settings.key_prefix)
+    with (
+        RedisMessageCoordinator.from_url(*at, consumer_name=settings.me) as coordinator,
+        RedisAgentRegistry.from_url(*at, heartbeat_ttl_s=HEARTBEAT_TTL) as registry,
+        AgentWorker(
+            ROLES[me.type](me, coordinator, Path(settings.folder), tell),
+            coordinator,
+            registry,
+            threads=1,  # parsing keeps the GIL, so more would gain nothing
+            visibility_timeout=LEASE,
+            drain_timeout=LEASE,
+        ),
+    ):
+        sys.stdin.read()
 
 
 def tell(kind: str, **facts: Any) -> None:
     """Write one line to the parent."""
     sys.stdout.write(f"{MARK}{json.dumps({'kind': kind, 'facts': facts})}\n")
     sys.stdout.flush()
-
-
-def _await_end(stop: threading.Event) -> None:
-    # Past sys.stdin, whose lock a thread that still reads would hold while Python shuts down.
-    os.read(0, 1)
-    stop.set()
 
 
 if __name__ == "__main__":

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
-import threading
-from pathlib import Path
-
-from tta_agent_coordination import AgentMessage, MessageCoordinator, MessageType
+from tta_agent_coordination import AgentMessage, MessageType, handles
 from tta_agent_coordination.demo.corpus import Task, plan
-from tta_agent_coordination.demo.settings import ANALYST, HOLD, PLANNER, REPORTER, Settings, Tell
+from tta_agent_coordination.demo.role import Role
+from tta_agent_coordination.demo.settings import ANALYST, HOLD, PLANNER
 
-A_BATCH = 100
-FULL_PAUSE = 0.05
-"""Seconds before what did not fit into a full inbox is sent again."""
+WINDOW = 5_000
+"""Requests that wait for their answers at most: half of what an inbox holds."""
 
 
-def run(
-    coordinator: MessageCoordinator, settings: Settings, stop: threading.Event, tell: Tell
-) -> None:
-    """Send one request for each task, then end."""
-    requests = [request(number, task) for number, task in enumerate(plan(Path(settings.folder)))]
-    for start in range(0, len(requests), A_BATCH):
-        send(coordinator, requests[start : start + A_BATCH], stop, tell)
-    tell("planned")
+class Planner(Role):
+    """Sends one request for each task; once the window is full, one for each answer that comes."""
+
+    def start(self) -> None:
+        """Fill the window."""
+        self._requests = [request(*numbered) for numbered in enumerate(plan(self.folder))]
+        self._sent = 0
+        self._answered: set[str | None] = set()
+        self._send(WINDOW)
+
+    @handles(message_type=MessageType.RESPONSE)
+    def answered(self, message: AgentMessage) -> None:
+        """Count an answer, which is an error where the file is no Python."""
+        if message.correlation_id not in self._answered:
+            self._send(1)
+            self._answered.add(message.correlation_id)
+            self.tell("answered", failed="error" in message.payload)
+        self.tell("handled", inbox=str(PLANNER))
+
+    def _send(self, most: int) -> None:
+        batch = self._requests[self._sent : self._sent + most]
+        if batch:
+            self.coordinator.send_many(PLANNER, batch)
+            self._sent += len(batch)
+            self.tell("sent", count=len(batch), of=len(self._requests))
 
 
 def request(number: int, task: Task) -> AgentMessage:
@@ -36,21 +50,5 @@ def request(number: int, task: Task) -> AgentMessage:
         message_type=MessageType.REQUEST,
         priority=task.priority,
         message_id=f"request-{number}",
-        reply_to=REPORTER,
         headers={HOLD: "yes"} if task.hold else {},
     )
-
-
-def send(
-    coordinator: MessageCoordinator,
-    requests: list[AgentMessage],
-    stop: threading.Event,
-    tell: Tell,
-) -> None:
-    """Send requests; while the inbox is full, wait and send the rest again."""
-    while requests and not stop.is_set():
-        results = coordinator.send_many(PLANNER, requests)
-        refused = [one for one, sent in zip(requests, results, strict=True) if not sent.delivered]
-        tell("sent", count=len(requests) - len(refused))
-        requests = refused
-        stop.wait(FULL_PAUSE if refused else 0)

@@ -127,10 +127,15 @@ class Processes:
         self._settings = settings
         self._children: dict[AgentId, Child] = {}
 
-    def start(self, agent_id: AgentId) -> None:
-        """Start the process that is `agent_id`."""
+    def start(self, agent_id: AgentId) -> int:
+        """Start the process that is `agent_id`; return its process id."""
         settings = attrs.evolve(self._settings, me=str(agent_id))
-        self._children[agent_id] = Child(settings, self.heard)
+        child = self._children[agent_id] = Child(settings, self.heard)
+        return child.pid
+
+    def runs(self, agent_id: AgentId) -> bool:
+        """Whether there is a process that is `agent_id`."""
+        return agent_id in self._children
 
     def kill(self, agent_id: AgentId) -> int:
         """End a process with SIGKILL; return what its id was."""

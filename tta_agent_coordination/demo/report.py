@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from tta_agent_coordination import DeadLetter
+from tta_agent_coordination import DeadLetter, RejectMessage
 from tta_agent_coordination.demo.analysis import Analysis, Outcome
 from tta_agent_coordination.demo.corpus import Task
 from tta_agent_coordination.demo.stage import Tally
@@ -51,6 +51,7 @@ class Report:
             "requests sent",
             f"{tally.sent}: {tally.sent - poisons} files, {poisons} of poison",
         )
+        yield _entry("answers", f"{tally.answered}, {tally.errors} of them errors")
         yield _entry("results", f"{len(tally.results)}, {tally.repeated} of them twice")
         yield _entry("HIGH priority", _waits(tally, urgent=True))
         yield _entry("NORMAL", _waits(tally, urgent=False))
@@ -60,13 +61,13 @@ class Report:
         if tally.killed is None:
             yield _entry("killed", "nobody")
             return
-        held, back = len(tally.held), tally.redelivered.values()
-        yield _entry("killed", f"{tally.killed} by SIGKILL, while it held {held} requests")
-        yield _entry(
-            "redelivered",
-            f"{len(back)} of {held}, {max(back, default=0):.1f} s after the kill; "
-            f"{tally.duplicates} of them answered before, and the answer not stored again",
-        )
+        yield _entry("killed", f"{tally.killed} by SIGKILL, while it held {tally.held}")
+        if tally.found_dead is not None:
+            yield _entry("replaced", f"{tally.found_dead:.1f} s after the kill, by the registry")
+        if tally.redelivered is not None:
+            known = "known: it was not stored again" if tally.duplicate else "new"
+            yield _entry("redelivered", f"{tally.held}, {tally.redelivered:.1f} s after the kill; "
+                         f"its result was {known}")  # fmt: skip
         if tally.late:
             yield _entry("", f"{tally.late} more, whose leases passed: the machine is busy")
 
@@ -114,7 +115,9 @@ def file_of(letter: DeadLetter) -> str:
 def reason_of(letter: DeadLetter) -> str:
     """Return why its last holder gave it up; why the library did, when nobody said."""
     stored = letter.queue_message
-    return letter.reason if stored is None or stored.last_error is None else stored.last_error
+    if stored is None or stored.last_error is None:
+        return letter.reason
+    return stored.last_error.removeprefix(f"{RejectMessage.__name__}: ")
 
 
 def _sayings(outcome: Outcome) -> dict[str, list[Analysis | str]]:

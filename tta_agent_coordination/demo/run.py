@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import TextIO
 
 from tta_agent_coordination import (
+    AgentRegistry,
     CoordinationError,
     MessageCoordinator,
+    RedisAgentRegistry,
     RedisMessageCoordinator,
 )
 from tta_agent_coordination.demo.analysis import analyze_tasks
 from tta_agent_coordination.demo.corpus import plan, standard_library
 from tta_agent_coordination.demo.processes import Processes
 from tta_agent_coordination.demo.report import Report
-from tta_agent_coordination.demo.settings import INBOXES, Settings
+from tta_agent_coordination.demo.settings import HEARTBEAT_TTL, INBOXES, Settings
 from tta_agent_coordination.demo.stage import Stage, Tally
-from tta_agent_coordination.demo.table import Display
 from tta_agent_coordination.embedded import EmbeddedServer
+from tta_agent_coordination.terminal import Display
 
 DEFAULT_ANALYSTS = 3
 
@@ -64,17 +66,19 @@ def _play(url: str | None, folder: Path, analysts: int, display: Display) -> Tal
     with ExitStack() as stack:
         address = url or stack.enter_context(EmbeddedServer()).url
         settings = Settings(address, f"tta-demo-{secrets.token_hex(6)}", str(folder))
-        coordinator = stack.enter_context(
-            RedisMessageCoordinator.from_url(address, settings.key_prefix)
+        server = (address, settings.key_prefix)
+        coordinator = stack.enter_context(RedisMessageCoordinator.from_url(*server))
+        registry = stack.enter_context(
+            RedisAgentRegistry.from_url(*server, heartbeat_ttl_s=HEARTBEAT_TTL)
         )
-        stack.enter_context(_cleared(coordinator))
+        stack.enter_context(_cleared(coordinator, registry))
         processes = stack.enter_context(Processes(settings))
-        return Stage(coordinator, processes, display).play(analysts)
+        return Stage(coordinator, registry, processes, display).play(analysts)
 
 
 @contextmanager
-def _cleared(coordinator: MessageCoordinator) -> Generator[None]:
-    """Find out that the server is there; at the end, leave nothing in the inboxes."""
+def _cleared(coordinator: MessageCoordinator, registry: AgentRegistry) -> Generator[None]:
+    """Find out that the server is there; at the end, leave nothing behind."""
     for inbox in INBOXES:
         coordinator.stats(inbox)
     try:
@@ -84,3 +88,5 @@ def _cleared(coordinator: MessageCoordinator) -> Generator[None]:
             for inbox in INBOXES:
                 coordinator.purge(inbox)
                 coordinator.purge_dead_letters(inbox)
+            for record in registry.list_registered(include_dead=True):
+                registry.deregister(record.agent_id)

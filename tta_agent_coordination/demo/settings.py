@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
 import attrs
 
 from tta_agent_coordination import AgentId, CoordinationError
@@ -11,14 +9,12 @@ from tta_agent_coordination import AgentId, CoordinationError
 PLANNER = AgentId("planner")
 ANALYST = AgentId("analyst")
 REPORTER = AgentId("reporter")
-INBOXES = (ANALYST, REPORTER)
+INBOXES = (ANALYST, REPORTER, PLANNER)
 
 LEASE = 2.0
-"""Seconds: long against the analysis of one file, short enough to see a redelivery."""
-PREFETCH = 8
-"""Requests that an analyst takes on lease at a time."""
-WAIT = 0.25
-"""Seconds that a process waits for a message before it looks whether it is to end."""
+"""Seconds: short enough to see a redelivery; workers renew it while a file is analyzed."""
+HEARTBEAT_TTL = 0.75
+"""Seconds: after twice as many, shorter than a lease, the registry takes an agent for dead."""
 HOLD = "demo-hold"
 """Header of the request at which its first analyst holds still, to be killed there."""
 
@@ -42,11 +38,3 @@ class Settings:
     key_prefix: str
     folder: str
     me: str = ""
-
-
-class Tell(Protocol):
-    """How a process tells its parent what it did."""
-
-    def __call__(self, kind: str, **facts: Any) -> None:
-        """Tell one thing, with its facts as JSON values."""
-        ...
