@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import attrs
 
@@ -102,3 +103,16 @@ class InboxPolicy:
     def retention(self) -> float:
         """Seconds for which a mark of a finished message is kept at least."""
         return max(self.dedup_window, REPLAY_WINDOW)
+
+
+def inbox_policy(options: Mapping[str, Any]) -> InboxPolicy:
+    """Return a policy with these options.
+
+    Raises:
+        TypeError: There is no such option; the text names those there are.
+    """
+    known = [field.name for field in attrs.fields(InboxPolicy)]
+    unknown = sorted(options.keys() - set(known))
+    if unknown:
+        raise TypeError(f"there is no option {unknown[0]!r}; the options are {', '.join(known)}")
+    return InboxPolicy(**options)

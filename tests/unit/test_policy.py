@@ -7,7 +7,7 @@ import attrs
 import pytest
 
 from tta_agent_coordination import policy
-from tta_agent_coordination.policy import InboxPolicy
+from tta_agent_coordination.policy import InboxPolicy, inbox_policy
 
 
 @pytest.mark.guarantee("2.8")
@@ -72,3 +72,9 @@ def test_a_duration_has_bounds(name: str, wrong: float) -> None:
 def test_a_factor_does_not_shrink(wrong: float) -> None:
     with pytest.raises(ValueError, match=r"^backoff_factor must be a finite number of at least 1"):
         InboxPolicy(backoff_factor=wrong)
+
+
+def test_an_unknown_option_is_named_with_those_there_are() -> None:
+    with pytest.raises(TypeError, match="no option 'quue_size'; the options are queue_size, "):
+        inbox_policy({"quue_size": 3})
+    assert inbox_policy({"queue_size": 3}).queue_size == 3

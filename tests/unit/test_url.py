@@ -89,3 +89,8 @@ def test_no_coordinator_shows_its_password() -> None:
     with RedisMessageCoordinator.from_url(f"redis://:{SECRET}@localhost:1/0") as coordinator:
         assert SECRET not in repr(coordinator)
         assert SECRET not in str(coordinator)
+
+
+def test_a_url_that_is_no_text_is_refused() -> None:
+    with pytest.raises(TypeError, match="url must be a str, not None"):
+        RedisMessageCoordinator.from_url(None)

@@ -34,7 +34,6 @@ from tta_agent_coordination.message import (
     failure_type,
     types_of,
 )
-from tta_agent_coordination.policy import InboxPolicy
 from tta_agent_coordination.transport.link import Link
 from tta_agent_coordination.transport.url import target_of
 
@@ -81,7 +80,7 @@ class RedisMessageCoordinator(MessageCoordinator):
         self._calls = Calls(
             Link(redis, call_timeout=call_timeout),
             Keys(key_prefix),
-            InboxPolicy(**options),
+            policy.inbox_policy(options),
             consumer_name,
         )
         self._directory = Directory(self._calls)

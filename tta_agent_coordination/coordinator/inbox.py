@@ -161,7 +161,11 @@ class Inbox:
         _report_dropped(agent_id, dropped)
         if died_of:
             logger.warning(
-                "message %s of %s is dead: %s", text_of(message_id), agent_id, died_of.decode()
+                "message %s of %s is dead: %s (%s)",
+                text_of(message_id),
+                agent_id,
+                died_of.decode(),
+                error,
             )
         return OUTCOMES[answer], died_of.decode()
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import redis
 import redis.connection
 
+from tta_agent_coordination import checks
 from tta_agent_coordination.errors import ConfigurationError
 from tta_agent_coordination.transport.connections import ClusterAddress
 
@@ -27,9 +28,10 @@ def target_of(url: str) -> redis.Redis | ClusterAddress:
             ``unix://[user:password@]/path[?db=0]``, ``redis+cluster://host:port[,host:port]``.
 
     Raises:
+        TypeError: It is no text.
         ConfigurationError: It is none of these. The text never shows a password.
     """
-    scheme, separator, _ = url.partition("://")
+    scheme, separator, _ = checks.instance_of("url", url, str).partition("://")
     if not separator or scheme not in SCHEMES:
         # Without a scheme, what stands first may be a password.
         raise ConfigurationError(

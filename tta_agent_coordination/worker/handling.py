@@ -77,9 +77,12 @@ class Handling:
             task.finished = True
             if message.message_type is MessageType.REQUEST:
                 self._answer(agent, message, answer or {})
-        except BaseException as error:  # noqa: BLE001 - no handler may end its thread
+        except BaseException as error:
             task.finished = True
-            self._give_back(agent, task, _failure(error))
+            failure = _failure(error)
+            if not isinstance(error, (RejectMessage, RetryLater)):  # those were meant
+                logger.warning("a handler of %s failed", task.inbox, exc_info=error)
+            self._give_back(agent, task, failure)
             return False
         finally:
             set_current(None)
@@ -100,9 +103,8 @@ class Handling:
             delay=failure.delay,
         )
         message = task.current.message
-        logger.info(
-            "message %s failed (%s): %s", message.message_id, died_of or outcome.value, failure
-        )
+        fate = died_of or ("will be retried" if outcome else f"its lease is {outcome.value}")
+        logger.info("message %s failed, %s: %s", message.message_id, fate, failure)
         if died_of and message.message_type is MessageType.REQUEST:
             self._tell(agent, task, failure)
 
