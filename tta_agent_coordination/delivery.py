@@ -35,7 +35,8 @@ class MessageSubscription:
     """A standing wish of an agent to get what is published.
 
     Attributes:
-        subscription_id: Follows from the other fields: subscribing again changes nothing.
+        subscription_id: Follows from the other fields, whatever their order: subscribing again
+            changes nothing.
         agent_id: Whose inbox the messages go to.
         message_types: Which types it wants.
         topics: Which topics; one that ends in ``*`` stands for all that begin so. Empty: all.

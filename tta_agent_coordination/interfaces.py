@@ -118,7 +118,7 @@ class MessageCoordinator(ABC):
         *,
         wait: float = 0.0,
     ) -> list[ReceivedMessage]:
-        """Take up to `max_messages` on lease in one step, and at most 1,000.
+        """Take up to `max_messages` on lease, 1,000 in each step.
 
         Returns:
             Those that are ready, as soon as there is one; empty if there is none.

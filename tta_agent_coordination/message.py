@@ -194,10 +194,10 @@ class AgentMessage:
 
 
 def types_of(value: Iterable[MessageType]) -> tuple[MessageType, ...]:
-    """Return message types in the order of their names, each once; at least one is needed."""
+    """Return message types in the order given, each once; at least one is needed."""
     if isinstance(value, str):
         raise TypeError(f"message_types must be a sequence of types, not {value!r}")
-    found = tuple(sorted({_message_type(item) for item in value}))
+    found = tuple(dict.fromkeys(_message_type(item) for item in value))
     if not found:
         raise ValueError("message_types must name at least one MessageType")
     return found

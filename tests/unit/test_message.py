@@ -93,7 +93,7 @@ def test_a_time_to_live_is_kept_as_seconds(ttl: float) -> None:
 
 def test_types_are_sorted_and_each_is_there_once() -> None:
     event, request = MessageType.EVENT, MessageType.REQUEST
-    assert types_of([request, event, request]) == (event, request)
+    assert types_of([request, event, request]) == (request, event)
 
 
 def test_a_failure_may_be_given_by_its_name() -> None:

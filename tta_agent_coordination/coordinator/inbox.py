@@ -77,18 +77,39 @@ class Inbox:
         self, agent_id: AgentId, most: int, visibility: float, wait: float
     ) -> list[ReceivedMessage]:
         """Claim up to `most` messages; wait up to `wait` seconds for the first."""
-        most = min(most, MOST_A_CLAIM)
         end = time.monotonic() + wait
+        step = min(most, MOST_A_CLAIM)
         while True:
             left = end - time.monotonic()
-            claim = self._claim(agent_id, most, visibility, staying=left > 0)
+            claim = self._claim(agent_id, step, visibility, staying=left > 0)
             if claim.messages:
-                return claim.messages
+                return self._filled(agent_id, claim.messages, most, visibility)
             if claim.due == 0:
                 continue
             if left <= 0:
                 return []
             self._wait(agent_id, left, claim.due)
+
+    def _filled(
+        self, agent_id: AgentId, messages: list[ReceivedMessage], most: int, visibility: float
+    ) -> list[ReceivedMessage]:
+        """Claim in further steps what one step does not take."""
+        while len(messages) < most and len(messages) % MOST_A_CLAIM == 0:
+            step = min(most - len(messages), MOST_A_CLAIM)
+            try:
+                more = self._claim(agent_id, step, visibility, staying=False).messages
+            except CoordinationError:  # what is in hand already is not held up
+                break
+            if not more:
+                break
+            messages = messages + more
+        return messages
+
+    def forget_marks(self, agent_id: AgentId) -> None:
+        """Drop the marks of an inbox in which no id comes twice."""
+        keys = self._calls.keys.inbox(agent_id)
+        command = Command(("UNLINK", keys["marks"], keys["marks_old"]))
+        self._calls.link.commands.run(keys["marks"], command)
 
     def ack(self, agent_id: AgentId, tokens: Sequence[str]) -> list[LeaseOutcome]:
         """Finish messages."""

@@ -125,6 +125,8 @@ class _Replies:
                 pending.arrived.set()
         if replies:
             self._inbox.ack(self.address, [received.token for received in replies])
+            # A reply that is sent again finds nobody who waits for it.
+            self._inbox.forget_marks(self.address)
 
 
 class Requests:

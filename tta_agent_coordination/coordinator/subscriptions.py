@@ -49,8 +49,8 @@ def subscription(
     agent_id: AgentId, types: Sequence[MessageType], topics: Sequence[str]
 ) -> MessageSubscription:
     """Return a subscription whose id follows from what is asked."""
-    about = tuple(sorted(set(topics)))
-    question = json.dumps([str(agent_id), *types, list(about)])
+    about = tuple(dict.fromkeys(topics))
+    question = json.dumps([str(agent_id), *sorted(types), sorted(about)])
     digest = hashlib.blake2b(question.encode("utf-8", "surrogatepass"), digest_size=16)
     return MessageSubscription(digest.hexdigest(), agent_id, tuple(types), about)
 

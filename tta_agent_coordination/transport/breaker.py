@@ -36,6 +36,7 @@ class Breaker:
         self._trial_ends = 0.0
         self._trial_lock = threading.Lock()
         self._opened = _OpenedAt()
+        self._cause: Exception | None = None
         self._breaker = pybreaker.CircuitBreaker(
             fail_max=policy.BREAKER_FAILURES,
             reset_timeout=policy.BREAKER_RESET,
@@ -87,6 +88,7 @@ class Breaker:
 
     def failed(self, error: Exception, *, trial: bool) -> None:
         """The server could not be reached: count it; the last of many, or a trial, opens."""
+        self._cause = error.with_traceback(None)
         if trial or self._breaker.current_state == pybreaker.STATE_CLOSED:
             with contextlib.suppress(pybreaker.CircuitBreakerError, _CountedError):
                 self._breaker.call(_fail, error)
@@ -109,11 +111,13 @@ class Breaker:
         return max(self._opened.at + policy.BREAKER_RESET - time.monotonic(), 0.0)
 
     def _refusal(self, left: float) -> CoordinatorCircuitOpenError:
-        return CoordinatorCircuitOpenError(
+        refusal = CoordinatorCircuitOpenError(
             f"Redis failed {policy.BREAKER_FAILURES} times in a row; the circuit breaker "
-            f"{self._name!r} tries it again in {left:.1f} s",
+            f"{self._name!r} tries it again in {left:.1f} s; the last error: {self._cause}",
             retry_after=left,
         )
+        refusal.__cause__ = self._cause
+        return refusal
 
 
 class _CountedError(Exception):
