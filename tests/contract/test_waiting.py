@@ -299,13 +299,15 @@ def test_the_first_to_know_of_what_becomes_due_tells_another_when_it_leaves(
     coordinator, hasty, patient = make(), make(), make()
     send(coordinator, 1)
     token = take(coordinator).token
-    due = 0.3
+    for one in (hasty, patient):
+        one.stats(WORKER)  # connects, so that waiting begins at once
+    due = 1.2
     acts: dict[str, Callable[[], object]] = {
         "send with a delay": lambda: coordinator.send_message(SENDER, WORKER, message(), delay=due),
         "nack": lambda: coordinator.nack(WORKER, token, delay=due),
         "extend": lambda: coordinator.extend(WORKER, token, due),
     }
-    with waiting(hasty, 0.15, name="hasty") as first:
+    with waiting(hasty, 0.8, name="hasty") as first:
         blocked(1)  # so that it is the first to be woken
         with waiting(patient, name="patient") as second:
             blocked(2)

@@ -5,7 +5,13 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from tta_agent_coordination import AgentId, InboxStats, MessagePriority, __version__
+from tta_agent_coordination import (
+    AgentId,
+    InboxStats,
+    MessagePriority,
+    RedisMessageCoordinator,
+    __version__,
+)
 from tta_agent_coordination.cli import main, options, output
 
 
@@ -159,3 +165,15 @@ def test_long_texts_are_cut() -> None:
 
 def test_an_error_is_one_line_without_a_password() -> None:
     assert options.one_line("a\n  b redis://u:p@h/0") == "a b redis://***@h/0"
+
+
+def test_an_interrupted_command_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_arguments: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RedisMessageCoordinator, "recover_pending", interrupt)
+
+    assert main(["recover", "--url", "redis://127.0.0.1:1"]) == 130
+    assert capsys.readouterr().err == "tta-coordination: interrupted\n"
