@@ -1,0 +1,89 @@
+"""What the tests do without a mutant: which lines each test runs, and for how long."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import coverage
+
+MOST_SECONDS = 60.0
+"""Of tests that one mutant is tried on, by their time without it."""
+
+_SLOW_BACKEND = re.compile(r"\[[^\]]*(cluster|redis62|path|sentinel|acl)")
+_ABOUT_THE_TEXT = ("test_lua", "test_scripts", "test_architecture", "test_examples", "test_demo")
+"""Tests that read the source instead of running it, or that run all of it for long."""
+
+_BROAD = ("tests/unit/", "tests/contract/", "tests/registry/", "tests/workers/")
+"""Where to look for what a line that runs at import changes: a default or a constant."""
+
+
+@attrs.frozen
+class Baseline:
+    """The tests, by the lines that they run.
+
+    Attributes:
+        data: Coverage with a context for each test.
+        seconds: That each test took.
+        root: Of the copy that was measured.
+    """
+
+    data: coverage.CoverageData
+    seconds: dict[str, float]
+    root: Path
+
+    def tests_of(self, path: str, line: int) -> list[str]:
+        """Return the tests that run a line, the quickest first."""
+        contexts = self.data.contexts_by_lineno(str(self.root / path)).get(line, [])
+        tests = {context.partition("|")[0] for context in contexts} - {""}
+        return self._chosen(tests) or self.broad()
+
+    def tests_of_all(self, places: list[tuple[str, int]]) -> list[str]:
+        """Return the tests that run any of some lines, the quickest first."""
+        chosen = {test for place in places for test in self.tests_of(*place)}
+        return self._chosen(chosen)
+
+    def broad(self) -> list[str]:
+        """Return tests of everything, the quickest first."""
+        return self._chosen({test for test in self.seconds if test.startswith(_BROAD)})
+
+    def _chosen(self, tests: set[str]) -> list[str]:
+        fitting = [
+            test
+            for test in tests
+            if test in self.seconds
+            and not any(name in test for name in _ABOUT_THE_TEXT)
+            and "\n" not in test
+        ]
+        quick = [test for test in fitting if not _SLOW_BACKEND.search(test)]
+        chosen: list[str] = []
+        total = 0.0
+        for test in sorted(quick or fitting, key=self.seconds.__getitem__):
+            total += self.seconds[test]
+            if total > MOST_SECONDS and chosen:
+                break
+            chosen.append(test)
+        return chosen
+
+
+def measure(root: Path, *, jobs: int) -> Baseline:
+    """Run all tests once in the copy at `root`; they must pass.
+
+    Raises:
+        subprocess.CalledProcessError: A test failed.
+    """
+    data_file, durations = root / ".coverage", root / "durations.json"
+    if not durations.exists():
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.mutation.recorder"]
+        command += ["-n", str(jobs), "--dist", "worksteal", "--cov", "--cov-context=test"]
+        command += ["--cov-report=", "--cov-fail-under=0"]
+        environment = os.environ | {"PYTHONPATH": str(root), "MUTATION_DURATIONS": str(durations)}
+        subprocess.run(command, cwd=root, env=environment, check=True)
+    data = coverage.CoverageData(str(data_file))
+    data.read()
+    return Baseline(data, json.loads(durations.read_text("utf-8")), root)

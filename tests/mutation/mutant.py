@@ -1,0 +1,33 @@
+"""One change to one file, as small as a slip of the hand."""
+
+from __future__ import annotations
+
+import difflib
+
+import attrs
+
+
+@attrs.frozen
+class Mutant:
+    """A file with one change.
+
+    Attributes:
+        path: Of the file, from the root of the repository, with slashes.
+        line: Number of the first line that differs.
+        kind: Of change: the operator of cosmic-ray, or ours for Lua.
+        before: The line as it is in the repository, without its indentation.
+        source: The whole changed file.
+    """
+
+    path: str
+    line: int
+    kind: str
+    before: str
+    source: str
+
+    def diff(self, original: str) -> str:
+        """Return the change as a unified diff without context."""
+        lines = difflib.unified_diff(
+            original.splitlines(), self.source.splitlines(), self.path, self.path, "", "", 0, ""
+        )
+        return "\n".join(lines)
