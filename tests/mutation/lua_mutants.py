@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-import lupa
+from lupa import lua51
 
 from tests.mutation.mutant import Mutant
 
@@ -34,14 +34,14 @@ _NUMBER = re.compile(r"(?<![\w.%'])\d+(?![\w.'])")
 
 def mutants_of(path: str, source: str) -> Iterator[Mutant]:
     """Yield every mutant of a file that is still Lua."""
-    compiles = lupa.LuaRuntime().compile
+    compiles = lua51.LuaRuntime().compile
     lines = source.splitlines()
     for i, line in enumerate(lines):
         for kind, changed in _changes(line):
             text = "\n".join([*lines[:i], *changed, *lines[i + 1 :], ""])
             try:
                 compiles(text)
-            except lupa.LuaSyntaxError:
+            except lua51.LuaSyntaxError:
                 continue
             yield Mutant(path, i + 1, kind, line.strip(), text)
 
