@@ -124,6 +124,11 @@ class DeadLetter:
     message_id: str = attrs.field(default="", kw_only=True)
     raw: bytes | None = attrs.field(default=None, kw_only=True)
 
+    @property
+    def message(self) -> AgentMessage | None:
+        """The message itself; None when its bytes do not decode."""
+        return None if self.queue_message is None else self.queue_message.message
+
 
 class LeaseOutcome(Enum):
     """What became of an ack, nack, extend or release; true in a condition when it holds."""

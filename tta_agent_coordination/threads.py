@@ -45,11 +45,13 @@ class PerProcess(Generic[T]):
     def __init__(self, make: Callable[[], T]) -> None:
         """Make the first with `make`, and one more in each process that asks."""
         self._make = make
-        self._value = make()
-        self._pid = os.getpid()
+        self._values = {os.getpid(): make()}
 
     def get(self) -> T:
-        """Return that of this process."""
-        if self._pid != os.getpid():
-            self._value, self._pid = self._make(), os.getpid()
-        return self._value
+        """Return that of this process, the same to all threads."""
+        pid = os.getpid()
+        if pid not in self._values:
+            self._values.setdefault(pid, self._make())
+            for other in [known for known in self._values if known != pid]:
+                self._values.pop(other, None)  # with it go the parent's connections
+        return self._values[pid]

@@ -48,6 +48,13 @@ def test_a_dead_letter_can_be_made_by_users_in_their_tests() -> None:
     letter = DeadLetter(None, "undecodable", NOW, None, raw=b"x")
     assert (letter.raw, letter.message_id) == (b"x", "")
     assert pickle.loads(pickle.dumps(letter)) == letter
+    assert letter.message is None
+
+
+def test_a_dead_letter_leads_to_its_message() -> None:
+    message = AgentMessage(A, B)
+    held = QueueMessage(message, message.priority, NOW)
+    assert DeadLetter(held, "expired", NOW, None).message is message
 
 
 @pytest.mark.guarantee("2.0")

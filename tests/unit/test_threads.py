@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -44,6 +45,24 @@ def test_what_another_process_made_is_made_anew(monkeypatch: pytest.MonkeyPatch)
     second = mine.get()
     assert second is mine.get()
     assert second is not first
+
+
+def test_threads_of_a_new_process_that_ask_at_once_share_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    both_make = threading.Barrier(2, timeout=5)
+    pid = os.getpid()
+
+    def make() -> object:
+        if os.getpid() != pid:
+            both_make.wait()
+        return object()
+
+    mine = PerProcess(make)
+    monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(lambda _: mine.get(), range(2))
+    assert first is second is mine.get()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")

@@ -202,7 +202,7 @@ class Gate:
 
     def _check_open(self) -> None:
         if self._closed.is_set():
-            raise ConfigurationError("this coordinator is closed: make a new one")
+            raise ConfigurationError("the coordinator, registry or breaker is closed: make a new one")
         if self._pid != os.getpid():
             # A lock that another thread of the parent held is held for ever in the child.
             self._closed = threading.Event()
