@@ -167,8 +167,8 @@ class Requests:
             if not pending.arrived.wait(max(end - time.monotonic(), 0.0)):
                 self._withdraw(recipient, message_id)
                 raise RequestTimeoutError(
-                    f"no reply from {recipient} within {timeout:g} s (request {message_id}): nobody "
-                    "serves that inbox, or its agent is busy or retries for longer"
+                    f"no reply from {recipient} within {timeout:g} s (request {message_id}): "
+                    "nobody serves that inbox, or its agent is busy or retries for longer"
                 )
         if pending.reply is None:
             raise ConfigurationError("the coordinator was closed while a reply was waited for")

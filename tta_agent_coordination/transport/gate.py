@@ -29,6 +29,8 @@ from tta_agent_coordination.transport.wire import Connection, Pool
 _PASSING = frozenset({Fault.LOST, Fault.NOT_NOW, Fault.REDIRECTED, Fault.UNKNOWN_SCRIPT})
 _COUNTED = frozenset({Fault.LOST, Fault.NOT_NOW})
 
+_CLOSED = "the coordinator, registry or breaker that this call belongs to is closed: make a new one"
+
 Reply = Any
 """What a server answers: bytes, a number, None or a list of them."""
 
@@ -202,7 +204,7 @@ class Gate:
 
     def _check_open(self) -> None:
         if self._closed.is_set():
-            raise ConfigurationError("the coordinator, registry or breaker is closed: make a new one")
+            raise ConfigurationError(_CLOSED)
         if self._pid != os.getpid():
             # A lock that another thread of the parent held is held for ever in the child.
             self._closed = threading.Event()
