@@ -9,20 +9,18 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-SHOWN = (
-    ("README.md", "quickstart.py", "readme"),
-    ("docs/guarantees.md", "idempotent_handler.py", "handler"),
-)
-
 RUN_TIME = 60.0
 """Seconds that an example may take, the start of its server included."""
 
 
-def _region(example: str, name: str) -> str:
-    text = (ROOT / "examples" / example).read_text("utf-8")
-    found = re.search(rf"^# \[{name}\]\n(.*?)^# \[/{name}\]$", text, re.MULTILINE | re.DOTALL)
-    assert found is not None, f"{example} marks no region [{name}]"
-    return found[1].strip()
+_REGION = re.compile(r"^# \[(\w+)\]\n(.*?)^# \[/\1\]$", re.MULTILINE | re.DOTALL)
+
+
+def _regions() -> set[str]:
+    """The parts of the examples that are marked with ``# [name]`` and ``# [/name]``."""
+    files = (ROOT / "examples").rglob("*.py")
+    texts = [file.read_text("utf-8") for file in files]
+    return {region[1].strip() for text in texts for region in _REGION.findall(text)}
 
 
 def _python_blocks(page: str) -> list[str]:
@@ -46,15 +44,9 @@ def test_the_example_runs_without_a_warning(example: Path, tmp_path: Path) -> No
     assert ended.stdout, "an example shows something"
 
 
-@pytest.mark.parametrize(("page", "example", "region"), SHOWN)
-def test_the_page_shows_the_code_of_the_example(page: str, example: str, region: str) -> None:
-    assert _region(example, region) in _python_blocks(page)
-
-
-def test_no_page_shows_python_that_is_not_run() -> None:
-    run = {_region(example, region) for _, example, region in SHOWN}
+def test_the_pages_show_code_of_the_examples_and_no_other() -> None:
     pages = ["README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
 
     shown = {block for page in pages for block in _python_blocks(page)}
 
-    assert shown == run
+    assert shown == _regions()
