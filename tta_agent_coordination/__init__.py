@@ -17,6 +17,12 @@ from tta_agent_coordination.agents.record import (
     RegistryEvent,
     RegistryEventType,
 )
+from tta_agent_coordination.circuit import (
+    CircuitBreaker,
+    CircuitBreakerConfig,
+    CircuitBreakerMetrics,
+    CircuitBreakerState,
+)
 from tta_agent_coordination.coordinator import RedisMessageCoordinator
 from tta_agent_coordination.delivery import (
     DeadLetter,
@@ -53,6 +59,7 @@ from tta_agent_coordination.message import (
 from tta_agent_coordination.registry import RedisAgentRegistry
 from tta_agent_coordination.registry.interface import AgentRegistry
 from tta_agent_coordination.registry.recovery import RecoverySummary, RestartPolicy
+from tta_agent_coordination.retrying import FailedAttempt, Retry, retry
 from tta_agent_coordination.worker import AgentWorker, WorkerHealth
 
 __version__ = "0.1.0"
@@ -68,7 +75,11 @@ __all__ = [
     "AgentRecord",
     "AgentRegistry",
     "AgentWorker",
+    "CircuitBreaker",
+    "CircuitBreakerConfig",
+    "CircuitBreakerMetrics",
     "CircuitBreakerOpenError",
+    "CircuitBreakerState",
     "ConfigurationError",
     "CoordinationError",
     "CoordinatorAccessError",
@@ -76,6 +87,7 @@ __all__ = [
     "CoordinatorUnavailableError",
     "CurrentMessage",
     "DeadLetter",
+    "FailedAttempt",
     "FailureType",
     "InboxFullError",
     "InboxStats",
@@ -99,10 +111,12 @@ __all__ = [
     "RemoteAgentError",
     "RequestTimeoutError",
     "RestartPolicy",
+    "Retry",
     "RetryLater",
     "RoutingKey",
     "WorkerHealth",
     "__version__",
     "current_message",
     "handles",
+    "retry",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterable
 from typing import TypeVar, cast
@@ -56,6 +57,20 @@ def strings(name: str, value: object) -> tuple[str, ...]:
         raise TypeError(f"{name} must be a sequence of strings, not {describe(value)}")
     items = cast("Iterable[object]", value)
     return tuple(instance_of(f"each of {name}", item, str) for item in items)
+
+
+def plain_function(func: object, instead: str) -> None:
+    """Refuse what has only begun its work when it returns; name what to use `instead`."""
+    if not callable(func):
+        raise TypeError(f"a function is needed, not {describe(func)}")
+    for each in (func, getattr(func, "__call__", None)):  # noqa: B004 - of an object, its method
+        if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
+            raise TypeError(f"{describe(func)} is asynchronous: use {instead}")
+        if inspect.isgeneratorfunction(each):
+            raise TypeError(
+                f"{describe(func)} is a generator function, which works only while somebody "
+                "iterates over it: use a function that returns when the work is done"
+            )
 
 
 def describe(value: object) -> str:

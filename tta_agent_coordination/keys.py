@@ -2,7 +2,8 @@
 
 ``<prefix>:{<agent id>}:<name>`` for what belongs to an inbox: the braces are a hash tag, so that
 all keys of one inbox are in one slot of a cluster. ``<prefix>:{@agents}:<name>`` for the registry,
-under a tag that no inbox can have. ``<prefix>:<name>`` for the rest.
+under a tag that no inbox can have. ``<prefix>:{@circuit/<name>}:<name>`` for a circuit breaker of
+the user's. ``<prefix>:<name>`` for the rest.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ INBOX_KEYS = (
 )  # fmt: skip
 
 AGENT_KEYS = ("records", "states", "ends")
+
+CIRCUIT_KEYS = ("circuit", "probes", "marks", "marks_old")
 
 
 class Keys:
@@ -55,3 +58,17 @@ class Keys:
     def interrupt(self, agent_id: AgentId, nonce: str) -> str:
         """Return a key beside an inbox that ends the waiting of one worker."""
         return f"{self.prefix}:{{{agent_id}}}:interrupt:{nonce}"
+
+    def circuit(self, name: str) -> Mapping[str, str]:
+        """Return the keys of a circuit breaker by their names.
+
+        Raises:
+            ValueError: `name` has a character that would disturb hash tags or patterns.
+        """
+        if _PREFIX.fullmatch(checks.instance_of("name", name, str)) is None:
+            raise ValueError(
+                "the name of a circuit breaker must be 1 to 128 characters of "
+                f"A-Z a-z 0-9 _ . : / -, not {checks.describe(name)}"
+            )
+        tag = f"{self.prefix}:{{@circuit/{name}}}"
+        return {key: f"{tag}:{key}" for key in CIRCUIT_KEYS}

@@ -50,6 +50,16 @@ BREAKER_FAILURES = 5
 """Failures in a row, not counting the first of a call, that open the breaker around Redis."""
 BREAKER_RESET = 1.0
 """Seconds after which an open breaker lets one call try."""
+PROBE_LEASE = 10.0
+"""Seconds after which the place of a probe is free again when its process has died."""
+RENEWALS_A_LEASE = 3
+"""How often the place of a probe that runs on is renewed in that time."""
+CIRCUIT_AWAY_PAUSE = 1.0
+"""Seconds after which one thread asks for the shared circuit again when Redis was away."""
+CIRCUIT_LIFETIME = 86_400.0
+"""Seconds for which a circuit is remembered that nobody uses; longer while it is open."""
+CIRCUIT_FULL_PAUSE = 1.0
+"""Seconds after which to come again when every place of a half-open circuit is taken, at most."""
 
 
 def _count(least: int) -> Callable[[object, attrs.Attribute[int], object], None]:

@@ -1,6 +1,6 @@
 """Code as a user would write it, for the type checker: pyright strict reads it, nobody runs it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, assert_type
 
@@ -10,7 +10,12 @@ from redis.cluster import RedisCluster
 from tta_agent_coordination import (
     AgentId,
     AgentMessage,
+    CircuitBreaker,
+    CircuitBreakerConfig,
+    CircuitBreakerMetrics,
+    CircuitBreakerState,
     DeadLetter,
+    FailedAttempt,
     FailureType,
     InboxStats,
     LeaseOutcome,
@@ -23,6 +28,7 @@ from tta_agent_coordination import (
     ReceivedMessage,
     RedisMessageCoordinator,
     RoutingKey,
+    retry,
 )
 
 
@@ -85,3 +91,51 @@ def operate(coordinator: MessageCoordinator, worker: AgentId) -> None:
     assert_type(coordinator.replay_dead_letters(worker, to=worker, limit=5), int)
     assert_type(coordinator.purge_dead_letters(worker, message_ids=["the-id"]), int)
     assert_type(coordinator.recover_pending() + coordinator.purge(worker), int)
+
+
+def guard(client: redis.Redis) -> None:
+    config = CircuitBreakerConfig(3, excluded=(ValueError, lambda error: "bad" in str(error)))
+    breaker = CircuitBreaker(client, "service", config, "app", refresh=0.5, call_timeout=1)
+    CircuitBreaker(
+        RedisCluster(host="localhost"), "service", CircuitBreakerConfig(excluded=OSError)
+    )
+    CircuitBreaker.from_url("redis://localhost", "service", config).close()
+
+    @breaker
+    def ask(question: str, *, times: int = 1) -> list[str]:
+        return [question] * times
+
+    assert_type(ask("why", times=2), list[str])
+    assert_type(breaker.call(ask, "why", times=2), list[str])
+    with breaker as entered:
+        assert_type(entered, CircuitBreaker)
+    permit = breaker.admit()
+    breaker.settle(permit, ValueError())
+    assert_type(breaker.state, CircuitBreakerState)
+    assert_type(breaker.is_call_permitted(), bool)
+    assert_type(breaker.get_metrics(), CircuitBreakerMetrics)
+    assert_type(breaker.get_metrics()["retry_after"], float)
+    breaker.ask(1)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - a typo
+    ask(1)  # pyright: ignore[reportArgumentType] - no text
+    breaker.call(ask, 1)  # pyright: ignore[reportArgumentType] - no text
+
+
+def repeat() -> None:
+    def tell(failed: FailedAttempt) -> None:
+        assert_type(failed.error, Exception)
+
+    @retry
+    def one(number: int) -> str:
+        return str(number)
+
+    @retry(on=(OSError, KeyError), attempts=None, deadline=5, on_retry=tell)
+    def two(number: int) -> str:
+        return str(number)
+
+    assert_type(one(1), str)
+    assert_type(two(1), str)
+    assert_type(retry(on=lambda error: "again" in str(error)).call(one, 5), str)
+    guarded: Callable[[int], str] = retry(one)
+    guarded(1)
+    two("1")  # pyright: ignore[reportArgumentType] - no number
+    retry(on=KeyboardInterrupt)  # pyright: ignore[reportArgumentType, reportCallIssue] - no Exception

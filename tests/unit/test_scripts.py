@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.backends import Backend
-from tta_agent_coordination.keys import AGENT_KEYS, INBOX_KEYS
+from tta_agent_coordination.keys import AGENT_KEYS, CIRCUIT_KEYS, INBOX_KEYS
 from tta_agent_coordination.transport import scripts
 from tta_agent_coordination.transport.scripts import Script
 
@@ -50,7 +50,7 @@ def test_each_script_uses_the_keys_it_declares_and_no_others(name: str) -> None:
     script = scripts.load(name)
     used = set(re.findall(r"\bk_(\w+)", code(script.source).partition("\n")[2]))
     assert used <= set(script.keys)
-    assert set(script.keys) <= {*INBOX_KEYS, *AGENT_KEYS, "inboxes"}
+    assert set(script.keys) <= {*INBOX_KEYS, *AGENT_KEYS, *CIRCUIT_KEYS, "inboxes"}
     assert "KEYS[" not in file(name)
 
 

@@ -8,6 +8,7 @@ both), answer in bytes, and are not shared with the user or, after a fork, with 
 from __future__ import annotations
 
 import threading
+from collections.abc import Hashable
 from functools import cache
 from typing import Any, Protocol, cast
 
@@ -101,6 +102,26 @@ def route_to(target: object, *, limit: float) -> Route:
         return ClusterRoute(target, limit=limit)
     client = checks.instance_of("redis", target, redis.Redis)
     return ServerRoute(cast("Any", client.connection_pool), limit=limit)
+
+
+def place_of(target: object) -> Hashable:
+    """Return what two targets have in common only if they lead to the same data.
+
+    Should they be written differently (a name and its address, say), they count as two.
+    """
+    if isinstance(target, RedisCluster):
+        target = ClusterAddress.of(target)
+    if isinstance(target, ClusterAddress):
+        return tuple(sorted(target.nodes))
+    pool: Any = getattr(target, "connection_pool", None)
+    if pool is None or hasattr(pool, "sentinel_manager"):  # known by another way than its address
+        return object()
+    settings = pool.connection_kwargs
+    if settings.get("server") is not None:  # fakeredis, whose clients each make up a host
+        return id(settings["server"]), settings.get("db", 0)
+    # redis-py leaves out of a URL's settings what the connection has as its default
+    defaults = {"path": None, "host": "localhost", "port": 6379, "db": 0, "username": None}
+    return tuple(settings.get(name, default) for name, default in defaults.items())
 
 
 class ServerRoute:

@@ -7,10 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import attrs
-import backoff
 from redis.exceptions import NoScriptError, ResponseError
 
 from tta_agent_coordination import policy
@@ -25,6 +24,7 @@ from tta_agent_coordination.transport.deadline import until
 from tta_agent_coordination.transport.faults import Fault, fault_of, translate
 from tta_agent_coordination.transport.scripts import Script
 from tta_agent_coordination.transport.wire import Connection, Pool
+from tta_agent_coordination.waits import pauses
 
 _PASSING = frozenset({Fault.LOST, Fault.NOT_NOW, Fault.REDIRECTED, Fault.UNKNOWN_SCRIPT})
 _COUNTED = frozenset({Fault.LOST, Fault.NOT_NOW})
@@ -113,8 +113,8 @@ class Gate:
         self._sort(error, counted=trial, trial=trial)
         if trial:
             raise _unavailable(error, self._call_timeout) from error
-        pauses = _pauses()
-        while time.monotonic() + (pause := next(pauses)) < end:
+        waits = _pauses()
+        while time.monotonic() + (pause := next(waits)) < end:
             self._closed.wait(pause)
             self._check_open()
             try:
@@ -278,13 +278,7 @@ def _read(connection: Connection) -> Reply:
 
 
 def _pauses() -> Iterator[float]:
-    """Return pauses in seconds: full jitter below a bound that doubles up to a longest one."""
-    bounds = cast(
-        "Generator[float]",
-        backoff.expo(base=2, factor=policy.RETRY_FIRST_WAIT, max_value=policy.RETRY_LONGEST_WAIT),
-    )
-    next(bounds)  # the generators of backoff begin with a None
-    return map(backoff.full_jitter, bounds)
+    return pauses(policy.RETRY_FIRST_WAIT, policy.RETRY_LONGEST_WAIT)
 
 
 def _unavailable(error: Exception, call_timeout: float) -> CoordinatorUnavailableError:

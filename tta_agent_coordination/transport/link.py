@@ -17,8 +17,13 @@ class Link:
         leases: The gate for ack, nack, extend and release, with a breaker of its own.
     """
 
-    def __init__(self, target: object, *, call_timeout: float) -> None:
+    def __init__(self, target: object, *, call_timeout: float, name: str = "redis") -> None:
         """Check `target`; nothing is connected before the first call.
+
+        Args:
+            target: As for `route_to`.
+            call_timeout: Seconds that a call may take.
+            name: Of the gates, for the log.
 
         Raises:
             TypeError: `target` is no synchronous client of redis-py.
@@ -27,8 +32,8 @@ class Link:
         self._limit = call_timeout / policy.ATTEMPTS_IN_A_CALL
         self._pid = os.getpid()
         self._current = route_to(target, limit=self._limit)
-        self.commands = Gate(self.route, name="redis-commands", call_timeout=call_timeout)
-        self.leases = Gate(self.route, name="redis-leases", call_timeout=call_timeout)
+        self.commands = Gate(self.route, name=f"{name}-commands", call_timeout=call_timeout)
+        self.leases = Gate(self.route, name=f"{name}-leases", call_timeout=call_timeout)
 
     def route(self) -> Route:
         """Return the route; a child process gets one of its own, with its own connections."""
