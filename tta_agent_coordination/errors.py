@@ -56,7 +56,10 @@ class CoordinatorUnavailableError(CoordinationError):
 
 
 class CoordinatorAccessError(ConfigurationError, CoordinatorUnavailableError):
-    """Redis refuses the user name, the password or the command: retrying cannot help."""
+    """Redis refuses the user, the password or the command, or a TLS certificate is not accepted.
+
+    Retrying cannot help.
+    """
 
 
 class CircuitBreakerOpenError(CoordinationError):

@@ -73,8 +73,8 @@ def test_twenty_slow_calls_take_the_time_of_one(
     began = time.monotonic()
     assert not in_threads(20, lambda: coordinator.stats(INBOX))
 
-    # Opening a connection takes two replies more.
-    assert time.monotonic() - began < 4 * 0.3
+    # Opening a connection takes three replies more.
+    assert time.monotonic() - began < 6 * 0.3
 
 
 @pytest.mark.guarantee("2.13")
@@ -202,10 +202,7 @@ def test_a_connection_whose_opening_was_interrupted_is_not_used(
 ) -> None:
     client = backend.client_through(proxy, db=1)
     coordinator = coordinators(client, key_prefix)
-    if command == "SELECT":
-        proxy.drip(200.0)  # the replies before it pass, it is caught in the middle of its own
-    else:
-        proxy.delay(5.0)
+    proxy.drip(200.0)  # the replies before it pass, it is caught in the middle of its own
     with interrupting(KeyboardInterrupt, lambda: proxy.wait_for(command)):
         coordinator.stats(INBOX)
     proxy.heal()

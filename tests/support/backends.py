@@ -7,9 +7,11 @@ from functools import partial
 import fakeredis
 import redis
 from redis.cluster import RedisCluster
+from redis.connection import ConnectionPool
 
 from tests.support.proxy import FaultProxy
 from tests.support.servers import Client, LocalCluster, LocalServer, binary_of, close_client
+from tta_agent_coordination.transport import access
 
 BACKENDS = ("fakeredis", "valkey", "redis62", "cluster", "path")
 """Every back end; a ``backend`` mark on a test chooses among them."""
@@ -18,6 +20,32 @@ REAL_BACKENDS = BACKENDS[1:]
 """Those with a server, before which a proxy can stand."""
 
 _SCAN_BATCH = 1000
+
+LIMITED = ("limited", "password-of-limited")
+"""User and password of one who may do what the library needs, and no more, to the tests' keys."""
+
+_RULES = ["on", f">{LIMITED[1]}", "~test*", "~workers*", *access.rules("test"), "+ping"]
+
+
+class TwoUsersPool(ConnectionPool):
+    """What a test sends itself it sends as the default user, who may do everything.
+
+    A coordinator that is given a client of this pool finds the name and the password of the
+    limited user there, and logs in as that one.
+    """
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**settings)
+        user, password = LIMITED
+        self.connection_kwargs |= {"username": user, "password": password}
+
+    def make_connection(self) -> object:
+        limited = self.connection_kwargs
+        self.connection_kwargs = {**limited, "username": None, "password": None}
+        try:
+            return super().make_connection()
+        finally:
+            self.connection_kwargs = limited
 
 
 class Servers:
@@ -28,8 +56,12 @@ class Servers:
 
     def get(self, name: str) -> LocalServer | LocalCluster:
         if name not in self._started:
-            kind = LocalCluster if name == "cluster" else LocalServer
-            self._started[name] = kind(binary_of(name))
+            binary = binary_of(name)
+            self._started[name] = (
+                LocalCluster(binary)
+                if name == "cluster"
+                else LocalServer(binary, options=("--user", LIMITED[0], *_RULES))
+            )
         return self._started[name]
 
     def connections(self) -> set[str]:
@@ -86,7 +118,7 @@ class Backend:
         if self.name == "cluster":
             options["address_remap"] = proxy.remap
             return self._keep(RedisCluster.from_url(proxy.url, **options))
-        return self._keep(redis.Redis.from_url(proxy.url, **options))
+        return self._keep(two_users_client(proxy.url, **options))
 
     def restart(self) -> None:
         """Kill the server with SIGKILL and start it again, empty, at the same address."""
@@ -133,6 +165,15 @@ def _fake() -> Backend:
 
 
 def _real(name: str, server: LocalServer | LocalCluster) -> Backend:
-    kind = RedisCluster if isinstance(server, LocalCluster) else redis.Redis
+    connect = RedisCluster.from_url if isinstance(server, LocalCluster) else two_users_client
     admins = [node.admin for node in nodes_of(server)]
-    return Backend(name, partial(kind.from_url, server.url), admins, server=server)
+    return Backend(name, partial(connect, server.url), admins, server=server)
+
+
+def two_users_client(url: str, **options: object) -> redis.Redis:
+    """Return a client with a `TwoUsersPool`."""
+    single = options.pop("single_connection_client", False)
+    pool = TwoUsersPool.from_url(url, **options)
+    client = redis.Redis(connection_pool=pool, single_connection_client=single)
+    client.auto_close_connection_pool = True
+    return client

@@ -22,6 +22,7 @@ LAYERS = [
     {"delivery", "policy", "codec"},
     {"interfaces"},
     {"transport"},
+    {"doctor"},
     {"agents", "circuit"},
     {"coordinator"},
     {"registry"},

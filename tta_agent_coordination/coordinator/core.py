@@ -24,6 +24,8 @@ from tta_agent_coordination.delivery import (
     MessageSubscription,
     ReceivedMessage,
 )
+from tta_agent_coordination.doctor import Report, Status, examine
+from tta_agent_coordination.errors import ConfigurationError
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.interfaces import MessageCoordinator
 from tta_agent_coordination.keys import DEFAULT_KEY_PREFIX, Keys
@@ -57,9 +59,10 @@ class RedisMessageCoordinator(MessageCoordinator):
         *,
         call_timeout: float = policy.DEFAULT_CALL_TIMEOUT,
         consumer_name: str | None = None,
+        strict: bool = False,
         **options: Any,
     ) -> None:
-        """Make a coordinator; nothing is connected yet.
+        """Make a coordinator; nothing is connected yet, unless it is `strict`.
 
         Args:
             redis: A ``redis.Redis``, ``redis.cluster.RedisCluster`` or ``FakeRedis``. Its
@@ -70,10 +73,14 @@ class RedisMessageCoordinator(MessageCoordinator):
                 not counted.
             consumer_name: The name under which messages are leased: 1 to 128 printable characters
                 without spaces; by default ``host:pid``.
+            strict: Whether to `check` now, and to refuse when there is an error.
             **options: As for `configure`.
 
         Raises:
             TypeError, ValueError: An argument is wrong.
+            ConfigurationError: It is strict, and the check found errors; the text says which,
+                and what to do.
+            CoordinatorUnavailableError: It is strict, and Redis cannot be reached.
         """
         if checks.duration("call_timeout", call_timeout) == 0:
             raise ValueError("call_timeout must be more than 0 seconds")
@@ -89,10 +96,13 @@ class RedisMessageCoordinator(MessageCoordinator):
         self._dead_letters = DeadLetters(self._calls, self._outbox, self._directory)
         self._subscriptions = Subscriptions(self._calls)
         self._requests = Requests(self._inbox, self._outbox)
+        self._call_timeout = call_timeout
+        if checks.instance_of("strict", strict, bool):
+            self._insist()
 
     @classmethod
     def from_url(cls, url: str, key_prefix: str = DEFAULT_KEY_PREFIX, **options: Any) -> Self:
-        """Make a coordinator for the server at `url`; nothing is connected yet.
+        """Make a coordinator for the server at `url`; see the constructor.
 
         Args:
             url: ``redis://[user:password@]host[:port][/db]``, ``rediss://…`` for TLS,
@@ -340,6 +350,29 @@ class RedisMessageCoordinator(MessageCoordinator):
         For `AgentWorker`; not part of the interface.
         """
         return feeds(self._calls, self._inbox, agent_ids)
+
+    def check(self) -> Report:
+        """Look at every server and at this process for what endangers the guarantees.
+
+        Nothing is changed. What the user may not look at is reported as unknown.
+
+        Raises:
+            CoordinatorUnavailableError: Redis cannot be reached, or refuses the credentials.
+        """
+        prefix = self._calls.keys.prefix
+        return examine(self._calls.link, prefix, call_timeout=self._call_timeout)
+
+    def _insist(self) -> None:
+        """Refuse to begin when the check finds errors."""
+        try:
+            errors = self.check().having(Status.ERROR)
+        except BaseException:
+            self.close()
+            raise
+        if errors:
+            self.close()
+            lines = [f"{one.name} {one.server}: {one.found}. {one.advice}" for one in errors]
+            raise ConfigurationError(f"the coordinator is strict, and {'; '.join(lines)}")
 
     def close(self) -> None:
         """See `MessageCoordinator.close`."""

@@ -8,7 +8,7 @@ both), answer in bytes, and are not shared with the user or, after a fork, with 
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from functools import cache
 from typing import Any, Protocol, cast
 
@@ -20,7 +20,6 @@ from redis.connection import Connection as TcpConnection
 from redis.connection import SSLConnection
 from redis.retry import Retry
 
-from tta_agent_coordination import checks
 from tta_agent_coordination.transport.deadline import DeadlineSocket, remaining
 from tta_agent_coordination.transport.ready import ReadyPool
 from tta_agent_coordination.transport.wire import Pool
@@ -33,6 +32,9 @@ _NOT_TAKEN = frozenset({
     "socket_connect_timeout", "socket_timeout",
 })  # fmt: skip
 _NOT_TAKEN_PREFIXES = ("maint", "oss_cluster_", "orig_")
+# Not even a None: without any reply to its opening, a TLS connection looks as if one had come,
+# because the session tickets of the server are still to be read.
+_NOT_LEFT_OUT = frozenset({"driver_info", "lib_name", "lib_version"})
 _NO_LIMIT = 2**31
 """Of connections: redis-py 8 would refuse the 101st thread."""
 
@@ -51,6 +53,10 @@ class Route(Protocol):
 
     def pool(self, key: str) -> Pool:
         """Return the pool of connections to the server that holds `key`."""
+        ...
+
+    def servers(self) -> dict[str, Pool]:
+        """Return the pools of all servers that hold keys, by the names of the servers."""
         ...
 
     def refresh(self) -> None:
@@ -100,8 +106,10 @@ def route_to(target: object, *, limit: float) -> Route:
         target = ClusterAddress.of(target)
     if isinstance(target, ClusterAddress):
         return ClusterRoute(target, limit=limit)
-    client = checks.instance_of("redis", target, redis.Redis)
-    return ServerRoute(cast("Any", client.connection_pool), limit=limit)
+    if not isinstance(target, redis.Redis):
+        # What was given is not shown: it may be a URL, and clients show their passwords, too.
+        raise TypeError(f"redis must be a Redis, not a {type(target).__name__}")
+    return ServerRoute(cast("Any", target.connection_pool), limit=limit)
 
 
 def place_of(target: object) -> Hashable:
@@ -137,11 +145,16 @@ class ServerRoute:
             **_own_settings(pool.connection_kwargs, limit),
         )
         self._pool = ReadyPool(cast("Pool", own))
+        self._name = _name_of(own.connection_kwargs)
 
     def pool(self, key: str) -> Pool:
         """Return the one pool."""
         del key
         return self._pool
+
+    def servers(self) -> dict[str, Pool]:
+        """Return the one server."""
+        return {self._name: self._pool}
 
     def refresh(self) -> None:
         """Drop idle connections: the server may have closed them all."""
@@ -179,6 +192,14 @@ class ClusterRoute:
         if node is None:
             raise redis.ConnectionError(f"no node of the cluster owns the slot of {key!r}")
         return self._ready(cluster.get_redis_connection(node).connection_pool)
+
+    def servers(self) -> dict[str, Pool]:
+        """Return every primary."""
+        cluster = self._connected()
+        return {
+            node.name: self._ready(cluster.get_redis_connection(node).connection_pool)
+            for node in cluster.get_primaries()
+        }
 
     def refresh(self) -> None:
         """Drop idle connections; read the map of slots again before the next command."""
@@ -222,11 +243,19 @@ class ClusterRoute:
         return [client.connection_pool for client in clients if client is not None]
 
 
+def _name_of(settings: Mapping[str, Any]) -> str:
+    """Return where a server is, without the credentials."""
+    path = settings.get("path")
+    return path or f"{settings.get('host', 'localhost')}:{settings.get('port', 6379)}"
+
+
 def _own_settings(settings: dict[str, Any], limit: float) -> dict[str, Any]:
     kept = {
         name: value
         for name, value in settings.items()
-        if name not in _NOT_TAKEN and not name.startswith(_NOT_TAKEN_PREFIXES)
+        if name not in _NOT_TAKEN
+        and not name.startswith(_NOT_TAKEN_PREFIXES)
+        and (value is not None or name not in _NOT_LEFT_OUT)
     }
     return kept | {
         "max_connections": _NO_LIMIT,
@@ -269,6 +298,13 @@ class _Bounded:
         except TimeoutError as error:
             # Of a unix socket, redis-py 7 and 8 ask for the port here, and fail.
             raise redis.TimeoutError("Timeout connecting to server") from error
+
+    def _wrap_socket_with_ssl(self, sock: Any) -> Any:
+        """Shake hands in what is left to the call, and not in a whole time-out more."""
+        sock.settimeout(self.socket_connect_timeout)
+        wrapped = cast("Any", super())._wrap_socket_with_ssl(sock)
+        wrapped.settimeout(self.socket_timeout)
+        return wrapped
 
 
 @cache

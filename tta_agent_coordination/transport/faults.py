@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import ssl
 from enum import Enum
 
 from redis import exceptions as redis_errors
@@ -27,6 +29,8 @@ class Fault(Enum):
     """Another node of the cluster owns the key by now."""
     REFUSED = "refused"
     """The credentials or permissions do not allow it: repeating cannot help."""
+    UNTRUSTED = "untrusted"
+    """One side does not accept the certificate of the other: repeating cannot help."""
     FULL = "full"
     """The server is out of memory and evicts nothing."""
     FAILED = "failed"
@@ -73,9 +77,14 @@ _BY_CLASS: tuple[tuple[type[Exception], Fault], ...] = (
     (OSError, Fault.LOST),
 )
 
+_CERTIFICATE_ALERT = re.compile(r"ALERT_(HANDSHAKE_FAILURE|UNKNOWN_CA|\w*CERTIFICATE)")
+"""What the server says of ours, as OpenSSL names it."""
+
 
 def fault_of(error: Exception) -> Fault:
     """Return what `error` means."""
+    if _is_about_certificates(error):
+        return Fault.UNTRUSTED
     for kind, fault in _BY_CLASS:
         if isinstance(error, kind):
             return fault
@@ -87,12 +96,29 @@ def fault_of(error: Exception) -> Fault:
     return Fault.FAILED
 
 
+def _is_about_certificates(error: BaseException | None) -> bool:
+    """Whether TLS failed at a certificate: redis-py makes a lost connection of that."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        if isinstance(error, ssl.SSLError) and _CERTIFICATE_ALERT.search(error.reason or ""):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def translate(error: Exception, fault: Fault) -> CoordinationError:
     """Return the error of our tree for `error`; ``raise … from`` keeps the cause."""
     if fault is Fault.REFUSED:
         return CoordinatorAccessError(
             f"Redis refuses the call: {error}; check the user name, the password and the "
             "permissions of that user"
+        )
+    if fault is Fault.UNTRUSTED:
+        return CoordinatorAccessError(
+            f"the TLS certificates are not accepted: {error}; check the certificate authority "
+            "(ssl_ca_certs), the host name in the URL, the dates of the certificates, and whether "
+            "the server wants one of yours (ssl_certfile, ssl_keyfile)"
         )
     if fault is Fault.FULL:
         return CoordinatorUnavailableError(

@@ -177,6 +177,57 @@ class Gate:
         except Exception as error:  # noqa: BLE001 - as above
             self._cut_short(error)
 
+    def servers(self) -> dict[str, Pool]:
+        """Return the pools of all servers that hold keys, by their names; for `ask`.
+
+        Raises:
+            CoordinatorUnavailableError: They could not be found out.
+        """
+        self._check_open()
+        try:
+            with until(time.monotonic() + self._call_timeout):
+                return self._route().servers()
+        except Exception as error:
+            raise self._meaning(error) from error
+
+    def ask(self, pool: Pool, *commands: Command) -> list[Reply]:
+        """Ask one server, and once more when the connection fails; nothing is counted.
+
+        Returns:
+            The replies; errors of the server stand among them.
+
+        Raises:
+            CoordinatorUnavailableError: It could not be reached, or refused the connection.
+        """
+        self._check_open()
+        try:
+            return self._ask_once(pool, commands)
+        except Exception as error:
+            if fault_of(error) not in _PASSING:
+                raise self._meaning(error) from error
+            pool.disconnect(inuse_connections=False)  # what was idle the server may have closed
+        try:
+            return self._ask_once(pool, commands)
+        except Exception as error:
+            raise self._meaning(error) from error
+
+    def _meaning(self, error: Exception) -> CoordinationError:
+        fault = fault_of(error)
+        if fault in _PASSING:
+            return _unavailable(error, self._call_timeout)
+        return translate(error, fault)
+
+    def _ask_once(self, pool: Pool, commands: Sequence[Command]) -> list[Reply]:
+        with until(time.monotonic() + self._share):
+            connection = pool.get_connection()
+            try:
+                return _exchange(connection, commands)
+            except BaseException:
+                connection.disconnect()
+                raise
+            finally:
+                self._release(pool, connection)
+
     def _begin(self, key: str, command: Command) -> tuple[Pool, Connection]:
         """Send a blocking command."""
         with until(time.monotonic() + self._share):
