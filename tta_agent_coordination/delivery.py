@@ -22,12 +22,15 @@ class MessageResult:
             be finished or a dead letter by now.
         error: Why not, when not: ``"queue full"``.
         duplicate: Whether it had been sent before and nothing was stored this time.
+        replicas: How many replicas have it too; None unless the coordinator was told to wait for
+            ``replicas``. Fewer than that: it is stored, but a fail-over now could lose it.
     """
 
     message_id: str
     delivered: bool
     error: str | None = None
     duplicate: bool = False
+    replicas: int | None = None
 
 
 @attrs.frozen

@@ -55,6 +55,10 @@ class Keys:
         tag = f"{self.prefix}:{{{agent_id}}}"
         return {name: f"{tag}:{name}" for name in INBOX_KEYS}
 
+    def replicated(self, agent_id: AgentId) -> str:
+        """Return a key beside an inbox that exists for a millisecond, for `WAIT` to wait for."""
+        return f"{self.prefix}:{{{agent_id}}}:replicated"
+
     def interrupt(self, agent_id: AgentId, nonce: str) -> str:
         """Return a key beside an inbox that ends the waiting of one worker."""
         return f"{self.prefix}:{{{agent_id}}}:interrupt:{nonce}"

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from tta_agent_coordination import checks
+from tta_agent_coordination.errors import ConfigurationError
 
 DEFAULT_CALL_TIMEOUT = 5.0
 """Seconds that one call may take, all its attempts included."""
@@ -27,6 +28,10 @@ DEFAULT_MAX_MESSAGE_BYTES = 1024 * 1024
 """Bytes of a message in its stored form."""
 DEFAULT_DEAD_LETTER_LIMIT = 10_000
 """Dead letters kept for an inbox."""
+DEFAULT_REPLICAS = 0
+"""Replicas that a send waits for."""
+DEFAULT_REPLICAS_TIMEOUT = 1.0
+"""Seconds that a send waits for them at most."""
 
 WAIT_SLICE = 12.0
 """Seconds that a consumer waits before it looks again by itself, which takes two commands."""
@@ -42,6 +47,8 @@ INDEX_INTERVAL = 60.0
 """Seconds after which a sender notes again that it uses an inbox."""
 ATTEMPTS_IN_A_CALL = 3
 """A silent server is tried so often in a call: no attempt may take more than its share."""
+REPLICAS_MARGIN = 0.5
+"""Seconds of an attempt that remain for the send itself, when it waits for replicas."""
 RETRY_FIRST_WAIT = 0.02
 """Seconds; full jitter between nothing and this, doubled at each attempt."""
 RETRY_LONGEST_WAIT = 0.5
@@ -113,6 +120,38 @@ class InboxPolicy:
     def retention(self) -> float:
         """Seconds for which a mark of a finished message is kept at least."""
         return max(self.dedup_window, REPLAY_WINDOW)
+
+
+@attrs.frozen(kw_only=True)
+class ReplicaPolicy:
+    """How many replicas shall have what is sent before the send returns.
+
+    Attributes:
+        replicas: How many; 0 asks for none.
+        replicas_timeout: Seconds to wait for them at most.
+
+    Raises:
+        TypeError, ValueError: A value is not allowed.
+    """
+
+    replicas: int = attrs.field(default=DEFAULT_REPLICAS, validator=_count(0))
+    replicas_timeout: float = attrs.field(default=DEFAULT_REPLICAS_TIMEOUT, validator=_duration)
+
+    def check(self, call_timeout: float) -> None:
+        """Check that the wait fits into one attempt of a call.
+
+        Raises:
+            ConfigurationError: It does not.
+        """
+        if not self.replicas:
+            return
+        longest = call_timeout / ATTEMPTS_IN_A_CALL - REPLICAS_MARGIN
+        if not 0 < self.replicas_timeout <= longest:
+            raise ConfigurationError(
+                f"replicas_timeout must be more than 0 and at most {max(longest, 0):g} s, which is "
+                f"a third of call_timeout ({call_timeout:g} s) less {REPLICAS_MARGIN:g} s for the "
+                f"send itself, not {self.replicas_timeout:g} s"
+            )
 
 
 def inbox_policy(options: Mapping[str, Any]) -> InboxPolicy:

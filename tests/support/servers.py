@@ -159,15 +159,22 @@ class LocalServer:
 
 
 class LocalCluster:
-    """Three primaries that share the slots among them."""
+    """Three primaries that share the slots among them, each with replicas if need be.
+
+    Attributes:
+        nodes: The primaries, as long as nothing fails over.
+        replicas: Those of the first primary, then those of the second...
+    """
 
     SLOTS = 16384
 
-    def __init__(self, binary: Path) -> None:
+    def __init__(self, binary: Path, *, replicas: int = 0, options: Sequence[str] = ()) -> None:
         self.nodes: list[LocalServer] = []
+        self.replicas: list[LocalServer] = []
+        self._options = options
         self._clients: list[RedisCluster] = []
         try:
-            self._start(binary)
+            self._start(binary, replicas)
         except BaseException:
             self.close()
             raise
@@ -183,7 +190,7 @@ class LocalCluster:
         """Close its clients and end its servers; idempotent."""
         for client in self._clients:
             close_client(client)
-        for node in self.nodes:
+        for node in (*self.nodes, *self.replicas):
             node.close()
 
     def __enter__(self) -> Self:
@@ -192,14 +199,29 @@ class LocalCluster:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _start(self, binary: Path) -> None:
+    def _start(self, binary: Path, replicas: int) -> None:
         for _ in range(3):
-            self.nodes.append(LocalServer(binary, cluster=True))
+            self.nodes.append(LocalServer(binary, cluster=True, options=self._options))
+        for _ in range(3 * replicas):
+            self.replicas.append(LocalServer(binary, cluster=True, options=self._options))
         self._share_slots()
-        for node in self.nodes[1:]:
+        every = [*self.nodes, *self.replicas]
+        for node in every[1:]:
             host, port = node.address
             self.nodes[0].admin.execute_command("CLUSTER MEET", host, port, node.bus_port)
-        eventually(lambda: all(map(self._is_ready, self.nodes)), timeout=20, what="no cluster")
+        eventually(lambda: all(map(self._is_ready, every)), timeout=20, what="no cluster")
+        for index, replica in enumerate(self.replicas):
+            primary = self.nodes[index // replicas]
+            replica.admin.execute_command("CLUSTER REPLICATE", primary.admin.cluster("MYID"))
+        eventually(
+            lambda: all(map(self.follows, self.replicas)), timeout=20, what="replicas lag behind"
+        )
+
+    @staticmethod
+    def follows(replica: LocalServer) -> bool:
+        """Whether it is a replica, with all the data of its primary."""
+        state = replica.admin.info("replication")
+        return state["role"] == "slave" and state["master_link_status"] == "up"
 
     def _share_slots(self) -> None:
         share = -(-self.SLOTS // len(self.nodes))
@@ -211,7 +233,7 @@ class LocalCluster:
     def _is_ready(self, node: LocalServer) -> bool:
         info = node.admin.cluster("INFO")
         state = (info["cluster_state"], info["cluster_slots_ok"], info["cluster_known_nodes"])
-        return state == ("ok", str(self.SLOTS), str(len(self.nodes)))
+        return state == ("ok", str(self.SLOTS), str(len(self.nodes) + len(self.replicas)))
 
 
 def binary_of(name: str) -> Path:

@@ -1,11 +1,11 @@
 """When two targets lead to the same data."""
 
 import fakeredis
-import pytest
 import redis
 from redis.sentinel import Sentinel
 
 from tta_agent_coordination.transport.connections import ClusterAddress, place_of
+from tta_agent_coordination.transport.url import target_of
 
 URLS = (
     "redis://one:6379/0",
@@ -43,7 +43,14 @@ def test_a_cluster_is_known_by_its_nodes() -> None:
     assert place_of(ClusterAddress((one,))) != place_of(ClusterAddress((other,)))
 
 
-@pytest.mark.parametrize("kind", ["sentinel", "unknown"])
-def test_what_is_known_in_another_way_leads_nowhere_else(kind: str) -> None:
-    target = Sentinel([("one", 1)]).master_for("name") if kind == "sentinel" else object()
-    assert place_of(target) != place_of(target)
+def test_a_primary_is_known_by_its_sentinels_and_its_name() -> None:
+    sentinels = Sentinel([("one", 1), ("two", 2)])
+    from_url = target_of("redis+sentinel://two:2,one:1/name")
+
+    assert place_of(sentinels.master_for("name")) == place_of(from_url)
+    assert place_of(sentinels.master_for("name", db=1)) != place_of(from_url)
+    assert place_of(sentinels.master_for("other")) != place_of(from_url)
+
+
+def test_what_is_no_target_leads_nowhere_else() -> None:
+    assert place_of(object()) != place_of(object())

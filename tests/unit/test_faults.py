@@ -11,7 +11,7 @@ from tta_agent_coordination.errors import (
     CoordinatorAccessError,
     CoordinatorUnavailableError,
 )
-from tta_agent_coordination.transport.faults import Fault, fault_of, translate
+from tta_agent_coordination.transport.faults import Fault, UnknownPrimaryError, fault_of, translate
 
 BY_CLASS = [
     (exceptions.AskError("1 127.0.0.1:7000"), Fault.NOT_NOW),
@@ -29,6 +29,7 @@ BY_CLASS = [
     (exceptions.RedisClusterException("no node"), Fault.LOST),
     (exceptions.TimeoutError("slow"), Fault.LOST),
     (exceptions.TryAgainError("TRYAGAIN"), Fault.NOT_NOW),
+    (UnknownPrimaryError("no such name"), Fault.MISNAMED),
     (exceptions.InvalidResponse("?"), Fault.FAILED),
     (exceptions.DataError("?"), Fault.FAILED),
     (ConnectionResetError("reset"), Fault.LOST),
@@ -54,6 +55,7 @@ BY_CODE = {
     "TRYAGAIN Multiple keys request during rehashing of slot": Fault.NOT_NOW,
     "UNBLOCKED client unblocked via CLIENT UNBLOCK": Fault.NOT_NOW,
     "UNKILLABLE Sorry the script already executed write commands": Fault.NOT_NOW,
+    "WAIT cannot be used with replica instances.": Fault.NOT_NOW,
     "WRONGPASS invalid username-password pair": Fault.REFUSED,
     "WRONGTYPE Operation against a key holding the wrong kind of value": Fault.FAILED,
     "ERR unknown command": Fault.FAILED,
@@ -92,6 +94,7 @@ def test_a_script_that_meets_an_error_of_a_real_server(own_server: OwnServers, k
     [
         (Fault.REFUSED, CoordinatorAccessError, "password"),
         (Fault.FULL, CoordinatorUnavailableError, "maxmemory"),
+        (Fault.MISNAMED, ConfigurationError, "the reason"),
         (Fault.REDIRECTED, ConfigurationError, r"redis\+cluster://"),
         (Fault.FAILED, CoordinationError, "the reason"),
     ],

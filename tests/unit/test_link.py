@@ -2,6 +2,7 @@
 
 import gc
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,13 +19,9 @@ from tests.support.backends import Backend
 from tests.support.proxy import FaultProxy
 from tests.support.waiting import eventually
 from tta_agent_coordination.errors import ConfigurationError, CoordinatorUnavailableError
-from tta_agent_coordination.transport.connections import (
-    ClusterAddress,
-    ClusterRoute,
-    ServerRoute,
-    bounded,
-    route_to,
-)
+from tta_agent_coordination.transport.bounded import alone, bounded
+from tta_agent_coordination.transport.cluster import ClusterAddress, ClusterRoute
+from tta_agent_coordination.transport.connections import ServerRoute, route_to
 from tta_agent_coordination.transport.deadline import DeadlineSocket, until
 from tta_agent_coordination.transport.gate import Command
 from tta_agent_coordination.transport.link import Link
@@ -156,6 +153,38 @@ def test_after_a_failure_the_map_of_slots_is_read_again(
         assert proxy.count("CLUSTER") == 1
 
 
+@pytest.mark.backend("cluster")
+def test_who_waits_at_a_node_that_is_no_primary_any_more_is_called_away(
+    backend: Backend, key_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a connection that waits, at a node that says nothing of its end
+    route = route_to(backend.client(), limit=5.0)
+    pool = route.pool(key_prefix)
+    connection = pool.get_connection()
+    connection.send_packed_command(connection.pack_command("BLPOP", key_prefix, 30))
+
+    # when the map of the cluster has another primary in its place
+    known = route._cluster
+    others = [node for node in known.get_primaries() if pool.pool is not pool_of(node)]
+    assert len(others) == 2
+    with monkeypatch.context() as changed:
+        changed.setattr(known, "get_primaries", lambda: others)
+        route.refresh()
+        route.pool(key_prefix)
+
+    # then it ends, and the node gets new connections should it be one again
+    with pytest.raises(redis.ConnectionError):
+        connection.read_response()
+    connection.disconnect()
+    pool.release(connection)
+    assert route.pool(key_prefix) is not pool
+    route.close()
+
+
+def pool_of(node: Any) -> Any:
+    return node.redis_connection and node.redis_connection.connection_pool
+
+
 # Connections ---------------------------------------------------------------------------------
 
 
@@ -209,6 +238,15 @@ def test_a_connection_that_breaks_off_while_it_opens_is_closed(
     with pytest.raises(KeyboardInterrupt):
         connection.connect()
     assert connection._sock is None
+
+
+def test_who_waits_for_another_thread_to_connect_waits_until_the_deadline() -> None:
+    lock = threading.Lock()
+    with alone(lock):
+        assert lock.locked()
+        with until(time.monotonic() + 0.05), pytest.raises(redis.TimeoutError), alone(lock):
+            pass
+    assert not lock.locked()
 
 
 # Life cycle ----------------------------------------------------------------------------------

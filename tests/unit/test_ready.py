@@ -61,3 +61,29 @@ def test_disconnecting_the_idle_ones_leaves_those_in_use(pool: ReadyPool) -> Non
     assert idle._sock is None
     assert used._sock is not None
     pool.release(used)
+
+
+def test_a_retired_pool_cuts_off_who_reads_and_keeps_nothing(pool: ReadyPool) -> None:
+    # given an idle connection, one that waits for a reply, and one that is not open
+    idle, used, closed = (pool.get_connection() for _ in range(3))
+    pool.release(idle)
+    used.send_packed_command(used.pack_command("BLPOP", "nothing", 30))
+    closed.disconnect()
+
+    pool.retire()
+
+    with pytest.raises(redis.ConnectionError):
+        used.read_response()
+    used.disconnect()
+    pool.release(used)
+    assert not pool._at_hand
+    assert idle._sock is None
+    pool.release(closed)
+
+
+def test_what_comes_back_to_a_retired_pool_is_closed(pool: ReadyPool) -> None:
+    connection = pool.get_connection()
+    pool.retire()
+    pool.release(connection)
+    assert not pool._at_hand
+    assert connection._sock is None

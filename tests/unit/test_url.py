@@ -5,8 +5,9 @@ import redis
 
 from tta_agent_coordination import RedisMessageCoordinator
 from tta_agent_coordination.errors import ConfigurationError
-from tta_agent_coordination.transport.connections import ClusterAddress
-from tta_agent_coordination.transport.url import SCHEMES, target_of
+from tta_agent_coordination.transport.cluster import ClusterAddress
+from tta_agent_coordination.transport.sentinel import SentinelAddress
+from tta_agent_coordination.transport.url import FORMS, SCHEMES, target_of
 
 pytestmark = pytest.mark.guarantee("2.15")
 
@@ -83,6 +84,91 @@ def test_a_malformed_url_is_refused_and_no_password_is_shown(url: str) -> None:
     while error is not None:
         assert SECRET not in str(error)
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("redis://", "host 1 is missing"),
+        ("redis://:6379/0", "host 1 is missing"),
+        (f"redis://:{SECRET}@/0", "host 1 is missing"),
+        ("redis+cluster://a:1,,b:2", "host 2 is missing"),
+        ("redis+sentinel://a,/name", "host 2 is missing"),
+        ("redis://host:70000", "port of host 1 is no number from 1 to 65535"),
+        (f"redis+cluster://a:1,b:{SECRET}", "port of host 2 is no number"),
+        (f"redis://host/{SECRET}", "the database, .* is no number"),
+        ("redis://host/0/1", "the database, .* is no number"),
+        ("redis://host/²", "the database, .* is no number"),
+        ("redis+sentinel://a/name/x", "the database, .* is no number"),
+        ("redis+sentinel://a:1,b:2", "the name of the primary, .* is missing"),
+        ("redis+sentinel://a//3", "the name of the primary, .* is missing"),
+        ("redis+cluster://a/3", "a cluster has no databases"),
+        ("redis://a,b/0", "several hosts are given; .* redis[+]cluster://"),
+        ("unix://", "the path of the socket is missing"),
+        ("unix://localhost", "the path of the socket is missing"),
+        ("redis://host?db=x", "a value that is not allowed"),
+        ("redis://host?no_such_option=1", "an option after [?] is unknown"),
+        ("redis+sentinel://a/name?sentinel_no_such_option=1", "an option after [?] is unknown"),
+        ("rediss://host?ssl_cert_reqs=maybe", "does not fit the others"),
+    ],
+)
+def test_an_error_says_what_is_wrong_and_what_is_expected(url: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says) as caught:
+        target_of(url)
+    text = str(caught.value)
+    assert FORMS[url.partition("://")[0]] in text
+    assert "%40" in text, "how to write a password"
+    assert SECRET not in text
+
+
+def test_a_host_alone_gets_a_hint() -> None:
+    with pytest.raises(ConfigurationError, match="redis://host:port"):
+        target_of("localhost:6379")
+
+
+def test_every_form_is_one_that_is_understood() -> None:
+    for scheme, form in FORMS.items():
+        assert form.startswith(f"{scheme}://")
+        plain = form.replace("[user:password@]", "user:password@").replace("…", "")
+        plain = plain.replace("[,host[:port]]", ",host:1").replace("[:port]", ":1")
+        plain = plain.replace("[?db=database]", "?db=0").replace("[/database]", "/0")
+        target_of(plain)
+
+
+# Sentinel ----------------------------------------------------------------------------------------
+
+
+def test_sentinels_are_named_before_the_name_of_the_primary() -> None:
+    address = target_of(f"redis+sentinel://user:{SECRET}@a:7000,b,[::1]:7002/my%20agents/3")
+    assert isinstance(address, SentinelAddress)
+    assert address.name == "my agents"
+    assert address.sentinels == (("a", 7000), ("b", 26379), ("::1", 7002))
+    assert address.settings == {"username": "user", "password": SECRET, "db": 3}
+    assert address.sentinel_settings == {}
+    assert SECRET not in repr(address)
+
+
+def test_sentinels_have_credentials_of_their_own() -> None:
+    url = f"redis+sentinel://a/name?sentinel_username=u&sentinel_password={SECRET}&client_name=c"
+    address = target_of(url)
+    assert isinstance(address, SentinelAddress)
+    assert address.settings == {"db": 0, "client_name": "c"}
+    assert address.sentinel_settings == {"username": "u", "password": SECRET, "client_name": "c"}
+    assert SECRET not in repr(address)
+
+
+def test_the_database_of_a_primary_may_be_an_option() -> None:
+    address = target_of("redis+sentinel://a/name?db=4")
+    assert isinstance(address, SentinelAddress)
+    assert address.settings["db"] == 4
+
+
+def test_tls_is_for_sentinels_and_servers_alike() -> None:
+    address = target_of("rediss+sentinel://a/name?ssl_ca_certs=/ca.pem")
+    assert isinstance(address, SentinelAddress)
+    for settings in (address.settings, address.sentinel_settings):
+        assert settings["connection_class"] is redis.SSLConnection
+        assert settings["ssl_ca_certs"] == "/ca.pem"
 
 
 def test_no_coordinator_shows_its_password() -> None:

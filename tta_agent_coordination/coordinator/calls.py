@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from tta_agent_coordination import checks, policy
+from tta_agent_coordination.coordinator.replication import Replicas
 from tta_agent_coordination.identity import REPLY_TYPE, AgentId
 from tta_agent_coordination.keys import Keys
 from tta_agent_coordination.policy import InboxPolicy
@@ -68,12 +69,14 @@ class Calls:
         keys: The names of keys.
         policy: What is asked of inboxes; replaced as a whole by ``configure``.
         consumer_name: The name under which messages are leased; None for ``host:pid``.
+        replicas: What waits for replicas after a send; None: nothing does.
     """
 
     link: Link
     keys: Keys
     policy: InboxPolicy
     consumer_name: str | None = attrs.field(validator=_check_name)
+    replicas: Replicas | None = None
     _prefixes: Any = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -97,10 +100,13 @@ class Calls:
         """Run `script` through the gate for leases and return its reply."""
         return self._run(self.link.leases, script, agent_id, arguments)
 
-    def run_each(self, runs: Sequence[tuple[AgentId, Command]]) -> list[Any]:
-        """Run commands on several inboxes in as few round trips as the servers allow.
+    def run_each(self, runs: Sequence[tuple[AgentId, Command]]) -> list[tuple[Any, int | None]]:
+        """Store in several inboxes, in as few round trips as the servers allow.
 
         They go through the gate for commands, in the order given on each inbox.
+
+        Returns:
+            For each the reply, and how many replicas have it if that is asked.
         """
         if self.link.route().spread:
             groups: dict[object, list[int]] = {}
@@ -108,13 +114,33 @@ class Calls:
                 groups.setdefault(agent_id, []).append(position)
         else:
             groups = {None: list(range(len(runs)))}
-        replies: list[Any] = [None] * len(runs)
+        replies: list[tuple[Any, int | None]] = [(None, None)] * len(runs)
         for positions in groups.values():
-            key = self.keys.inbox(runs[positions[0]][0])["messages"]
-            answers = self.link.commands.run(key, *(runs[i][1] for i in positions))
+            agent_id = runs[positions[0]][0]
+            answers, replicas = self._store(agent_id, [runs[i][1] for i in positions])
             for position, answer in zip(positions, answers, strict=True):
-                replies[position] = answer
+                replies[position] = answer, replicas
         return replies
+
+    def store(self, agent_id: AgentId, command: Command) -> tuple[Any, int | None]:
+        """Run a command that stores in an inbox, through the gate for commands.
+
+        Returns:
+            Its reply, and how many replicas have it if that is asked.
+        """
+        if self.replicas is None:
+            return self.run_command(command)[0], None
+        answers, replicas = self._store(agent_id, [command])
+        return answers[0], replicas
+
+    def _store(
+        self, agent_id: AgentId, commands: Sequence[Command]
+    ) -> tuple[list[Any], int | None]:
+        run, key = self.link.commands.run, _key_of(commands[0])
+        if self.replicas is None:
+            return run(key, *commands), None
+        answers = run(key, *commands, *self.replicas.after(agent_id))
+        return answers[: len(commands)], self.replicas.count(answers)
 
     def run_command(self, command: Command) -> list[Any]:
         """Run one command through the gate for commands; its reply is the only one."""

@@ -14,6 +14,7 @@ from tta_agent_coordination.coordinator.directory import Directory
 from tta_agent_coordination.coordinator.feed import Feed, feeds
 from tta_agent_coordination.coordinator.inbox import Inbox
 from tta_agent_coordination.coordinator.outbox import Outbox
+from tta_agent_coordination.coordinator.replication import Replicas
 from tta_agent_coordination.coordinator.requests import Requests
 from tta_agent_coordination.coordinator.subscriptions import Subscriptions, subscription
 from tta_agent_coordination.delivery import (
@@ -24,7 +25,7 @@ from tta_agent_coordination.delivery import (
     MessageSubscription,
     ReceivedMessage,
 )
-from tta_agent_coordination.doctor import Report, Status, examine
+from tta_agent_coordination.doctor import Report, examine
 from tta_agent_coordination.errors import ConfigurationError
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.interfaces import MessageCoordinator
@@ -60,6 +61,8 @@ class RedisMessageCoordinator(MessageCoordinator):
         call_timeout: float = policy.DEFAULT_CALL_TIMEOUT,
         consumer_name: str | None = None,
         strict: bool = False,
+        replicas: int = policy.DEFAULT_REPLICAS,
+        replicas_timeout: float = policy.DEFAULT_REPLICAS_TIMEOUT,
         **options: Any,
     ) -> None:
         """Make a coordinator; nothing is connected yet, unless it is `strict`.
@@ -74,22 +77,33 @@ class RedisMessageCoordinator(MessageCoordinator):
             consumer_name: The name under which messages are leased: 1 to 128 printable characters
                 without spaces; by default ``host:pid``.
             strict: Whether to `check` now, and to refuse when there is an error.
+            replicas: How many replicas each send waits for (``WAIT``); `MessageResult.replicas`
+                says how many have it. 0: none, and nothing is asked.
+            replicas_timeout: Seconds to wait for them at most: up to a third of `call_timeout`
+                less half a second.
             **options: As for `configure`.
 
         Raises:
             TypeError, ValueError: An argument is wrong.
-            ConfigurationError: It is strict, and the check found errors; the text says which,
-                and what to do.
+            ConfigurationError: `replicas_timeout` does not fit into `call_timeout`, or `redis`
+                is a ``FakeRedis``, which has no replicas; or it is strict, and the check found
+                errors: the text says which, and what to do.
             CoordinatorUnavailableError: It is strict, and Redis cannot be reached.
         """
         if checks.duration("call_timeout", call_timeout) == 0:
             raise ValueError("call_timeout must be more than 0 seconds")
+        rules = policy.ReplicaPolicy(replicas=replicas, replicas_timeout=replicas_timeout)
+        rules.check(call_timeout)
+        keys = Keys(key_prefix)
         self._calls = Calls(
             Link(redis, call_timeout=call_timeout),
-            Keys(key_prefix),
+            keys,
             policy.inbox_policy(options),
             consumer_name,
+            Replicas(keys, rules) if replicas else None,
         )
+        if replicas and self._calls.link.route().blocks_sender:
+            raise ConfigurationError("fakeredis has no replicas: leave replicas at 0 with it")
         self._directory = Directory(self._calls)
         self._outbox = Outbox(self._calls, self._directory)
         self._inbox = Inbox(self._calls)
@@ -98,7 +112,11 @@ class RedisMessageCoordinator(MessageCoordinator):
         self._requests = Requests(self._inbox, self._outbox)
         self._call_timeout = call_timeout
         if checks.instance_of("strict", strict, bool):
-            self._insist()
+            try:
+                self.check().insist()
+            except BaseException:
+                self.close()
+                raise
 
     @classmethod
     def from_url(cls, url: str, key_prefix: str = DEFAULT_KEY_PREFIX, **options: Any) -> Self:
@@ -106,8 +124,9 @@ class RedisMessageCoordinator(MessageCoordinator):
 
         Args:
             url: ``redis://[user:password@]host[:port][/db]``, ``rediss://…`` for TLS,
-                ``unix://[user:password@]/path[?db=0]``, or
-                ``redis+cluster://host:port[,host:port]`` (``rediss+cluster://`` for TLS).
+                ``unix://[user:password@]/path[?db=0]``,
+                ``redis+sentinel://[user:password@]host:port[,host:port]/name[/db]`` or
+                ``redis+cluster://host:port[,host:port]`` (``rediss+…`` for TLS).
             key_prefix: What every key begins with.
             **options: As for the constructor.
 
@@ -361,18 +380,6 @@ class RedisMessageCoordinator(MessageCoordinator):
         """
         prefix = self._calls.keys.prefix
         return examine(self._calls.link, prefix, call_timeout=self._call_timeout)
-
-    def _insist(self) -> None:
-        """Refuse to begin when the check finds errors."""
-        try:
-            errors = self.check().having(Status.ERROR)
-        except BaseException:
-            self.close()
-            raise
-        if errors:
-            self.close()
-            lines = [f"{one.name} {one.server}: {one.found}. {one.advice}" for one in errors]
-            raise ConfigurationError(f"the coordinator is strict, and {'; '.join(lines)}")
 
     def close(self) -> None:
         """See `MessageCoordinator.close`."""

@@ -75,14 +75,9 @@ class DeadLetters:
 
     def _replay_here(self, agent_id: AgentId, names: Sequence[bytes]) -> int:
         rules = self._calls.policy
-        return self._calls.run(
-            scripts.DEAD_REPLAY,
-            agent_id,
-            new_call_id(),
-            rules.queue_size,
-            milliseconds(rules.retention),
-            *names,
-        )
+        options = (new_call_id(), rules.queue_size, milliseconds(rules.retention))
+        command = self._calls.command(scripts.DEAD_REPLAY, agent_id, (*options, *names))
+        return self._calls.store(agent_id, command)[0]
 
     def _replay_to(self, agent_id: AgentId, to: AgentId, names: Sequence[bytes]) -> int:
         # Two inboxes may be on two servers, so it is stored there first and dropped here after:

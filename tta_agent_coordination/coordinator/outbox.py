@@ -74,8 +74,8 @@ class Outbox:
         """Store one message in one round trip."""
         self._directory.note((letter.recipient,))
         command = self._command(letter.recipient, (letter,))
-        [[answer]] = self._calls.run_command(command)
-        return _result(letter, answer)
+        [answer], replicas = self._calls.store(letter.recipient, command)
+        return _result(letter, answer, replicas)
 
     def send_all(self, letters: Sequence[Letter]) -> list[MessageResult]:
         """Store messages in few round trips; the answers come in the order of `letters`."""
@@ -84,9 +84,10 @@ class Outbox:
         for load in _loads(letters):
             runs = [(agent_id, self._command(agent_id, [letters[i] for i in positions]))
                     for agent_id, positions in load]  # fmt: skip
-            for (_, positions), answers in zip(load, self._calls.run_each(runs), strict=True):
+            replies = self._calls.run_each(runs)
+            for (_, positions), (answers, replicas) in zip(load, replies, strict=True):
                 for position, answer in zip(positions, answers, strict=True):
-                    results[position] = _result(letters[position], answer)
+                    results[position] = _result(letters[position], answer, replicas)
         return [result for result in results if result is not None]
 
     def _command(self, recipient: AgentId, letters: Sequence[Letter]) -> Command:
@@ -123,9 +124,9 @@ def _loads(letters: Sequence[Letter]) -> Iterable[list[tuple[AgentId, list[int]]
         yield load
 
 
-def _result(letter: Letter, answer: int) -> MessageResult:
+def _result(letter: Letter, answer: int, replicas: int | None) -> MessageResult:
     if answer == _STORED:
-        return MessageResult(letter.message_id, delivered=True)
+        return MessageResult(letter.message_id, delivered=True, replicas=replicas)
     if answer == _DUPLICATE:
-        return MessageResult(letter.message_id, delivered=True, duplicate=True)
+        return MessageResult(letter.message_id, delivered=True, duplicate=True, replicas=replicas)
     return MessageResult(letter.message_id, delivered=False, error=QUEUE_FULL)

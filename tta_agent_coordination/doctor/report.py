@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import attrs
 
+from tta_agent_coordination.errors import ConfigurationError
+
 
 class Status(StrEnum):
     """How something is; from good to bad."""
@@ -65,3 +67,14 @@ class Report:
     def having(self, status: Status) -> tuple[Finding, ...]:
         """Return the findings of one status."""
         return tuple(one for one in self.findings if one.status is status)
+
+    def insist(self) -> None:
+        """Return only if there is no error.
+
+        Raises:
+            ConfigurationError: There are some; the text says which, and what to do.
+        """
+        errors = self.having(Status.ERROR)
+        if errors:
+            lines = [f"{one.name} {one.server}: {one.found}. {one.advice}" for one in errors]
+            raise ConfigurationError(f"the coordinator is strict, and {'; '.join(lines)}")

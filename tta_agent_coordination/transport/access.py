@@ -71,10 +71,11 @@ GRANTS: tuple[Grant, ...] = (
     *_grants("scripts: the server's clock", "TIME"),
     *_grants("subscriptions", "HVALS KEY"),
     *_grants("waiting for messages", "BZPOPMIN KEY x"),
-    *_grants("a send that waits for replicas", "WAIT 0 x"),
+    *_grants("a send that waits for replicas", "SET KEY v PX x", "WAIT 0 x"),
     *_grants("connections: a database other than 0", "SELECT x"),
     *_grants("connections: a name that your client gives them", "CLIENT SETNAME a\tb"),
     *_grants("Redis Cluster: its map of slots, as redis-py reads it", "CLUSTER SLOTS"),
+    *_grants("Redis Cluster: a slot that moves", "ASKING"),
     *_grants("Redis Cluster: its commands, as redis-py reads them", "COMMAND INFO get"),
 )  # fmt: skip
 """All that the library cannot do without. AUTH and HELLO are open to every user."""

@@ -16,6 +16,10 @@ from tta_agent_coordination.errors import (
 )
 
 
+class UnknownPrimaryError(redis_errors.RedisError):
+    """Sentinels know no primary of the name that was given."""
+
+
 class Fault(Enum):
     """What the gate does next."""
 
@@ -31,6 +35,8 @@ class Fault(Enum):
     """The credentials or permissions do not allow it: repeating cannot help."""
     UNTRUSTED = "untrusted"
     """One side does not accept the certificate of the other: repeating cannot help."""
+    MISNAMED = "misnamed"
+    """Sentinels do not know the name of the primary."""
     FULL = "full"
     """The server is out of memory and evicts nothing."""
     FAILED = "failed"
@@ -55,10 +61,13 @@ _BY_CODE = {
     "TRYAGAIN": Fault.NOT_NOW,
     "UNBLOCKED": Fault.NOT_NOW,
     "UNKILLABLE": Fault.NOT_NOW,
+    # It has no code: a primary was demoted between what is sent and the WAIT for its replicas.
+    "WAIT cannot be used with replica": Fault.NOT_NOW,
     "WRONGPASS": Fault.REFUSED,
 }
 _BY_CLASS: tuple[tuple[type[Exception], Fault], ...] = (
     (redis_errors.NoScriptError, Fault.UNKNOWN_SCRIPT),
+    (UnknownPrimaryError, Fault.MISNAMED),
     (redis_errors.MovedError, Fault.REDIRECTED),
     # The slot is on its way to another node: over as soon as it has arrived there.
     (redis_errors.AskError, Fault.NOT_NOW),
@@ -120,6 +129,8 @@ def translate(error: Exception, fault: Fault) -> CoordinationError:
             "(ssl_ca_certs), the host name in the URL, the dates of the certificates, and whether "
             "the server wants one of yours (ssl_certfile, ssl_keyfile)"
         )
+    if fault is Fault.MISNAMED:
+        return ConfigurationError(str(error))
     if fault is Fault.FULL:
         return CoordinatorUnavailableError(
             f"Redis is out of memory and stores nothing more: {error}; raise maxmemory, or let "

@@ -7,10 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import attrs
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import AskError, NoScriptError, ResponseError
 
 from tta_agent_coordination import policy
 from tta_agent_coordination.errors import (
@@ -42,10 +42,15 @@ class Command:
     Attributes:
         words: The command and its arguments.
         script: The script it calls, so that a server which forgot it can be told again.
+        trailing: Whether it is about the commands before it, and is repeated when they are.
     """
 
     words: tuple[bytes | str | int | float, ...]
     script: Script | None = None
+    trailing: bool = False
+
+
+_ASKING = Command(("ASKING",))
 
 
 class Gate:
@@ -264,16 +269,33 @@ class Gate:
 
     def _attempt(self, key: str, commands: Sequence[Command], end: float) -> list[Reply]:
         with until(min(end, time.monotonic() + self._share)):
-            pool = self._route().pool(key)
-            connection = pool.get_connection()
-            try:
-                replies = _exchange(connection, commands)
-            except BaseException:
-                # A reply may still be under way: nobody must take it for the answer to another.
-                connection.disconnect()
-                raise
-            finally:
-                self._release(pool, connection)
+            replies = self._exchange_on(self._route().pool(key), commands)
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                return self._follow(commands, replies, end)
+        return replies
+
+    def _exchange_on(self, pool: Pool, commands: Sequence[Command]) -> list[Reply]:
+        connection = pool.get_connection()
+        try:
+            return _exchange(connection, commands)
+        except BaseException:
+            # A reply may still be under way: nobody must take it for the answer to another.
+            connection.disconnect()
+            raise
+        finally:
+            self._release(pool, connection)
+
+    def _follow(self, commands: Sequence[Command], replies: list[Reply], end: float) -> list[Reply]:
+        """Ask again where a slot is being moved to, for keys that are there already."""
+        moved = [i for i, reply in enumerate(replies) if isinstance(reply, AskError)]
+        pool = self._route().importing(*_destination(replies[moved[0]])) if moved else None
+        if pool is not None:
+            asked = [word for i in moved for word in (_ASKING, commands[i])]
+            with until(min(end, time.monotonic() + self._share)):
+                answers = self._exchange_on(pool, asked)[1::2]
+            for i, answer in zip(moved, answers, strict=True):
+                replies[i] = answer
         for reply in replies:
             if isinstance(reply, ResponseError):
                 raise reply
@@ -283,6 +305,10 @@ class Gate:
         if self._closed.is_set():  # it may have been opened since
             connection.disconnect()
         pool.release(connection)
+
+
+def _destination(ask: AskError) -> tuple[str, int]:
+    return cast("Any", ask).host, cast("Any", ask).port
 
 
 def _is_over(timeout: float) -> bool:
@@ -297,6 +323,7 @@ def _exchange(connection: Connection, commands: Sequence[Command]) -> list[Reply
     replies = [_read(connection) for _ in commands]
     unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if unknown:
+        unknown += [i for i, command in enumerate(commands) if command.trailing]
         for i, reply in zip(
             unknown, _teach(connection, [commands[i] for i in unknown]), strict=True
         ):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
 from collections import deque
+from typing import Any
 
 from tta_agent_coordination.transport.wire import Connection, Pool
 
@@ -27,6 +29,7 @@ class ReadyPool:
         """Keep connections of `pool` at hand; they stay its own."""
         self.pool = pool
         self._at_hand: deque[tuple[Connection, float]] = deque()
+        self._retired = False
 
     def get_connection(self) -> Connection:
         """Return a connection that nobody else uses."""
@@ -42,6 +45,8 @@ class ReadyPool:
     def release(self, connection: Connection, /) -> None:
         """Give a connection back."""
         self._at_hand.append((connection, time.monotonic()))
+        if self._retired:
+            self.disconnect(inuse_connections=False)
 
     def disconnect(self, inuse_connections: bool = True) -> None:
         """Disconnect the idle connections, or all."""
@@ -50,3 +55,18 @@ class ReadyPool:
                 connection, _ = self._at_hand.pop()
                 self.pool.release(connection)
         self.pool.disconnect(inuse_connections)
+
+    def retire(self) -> None:
+        """Close what is idle, cut off what is in use, and keep nothing that comes back.
+
+        The sockets are shut down under their connections, so that whoever reads there meets the
+        end of the connection, as if the server had closed it.
+        """
+        self._retired = True
+        self.disconnect(inuse_connections=False)
+        pool: Any = self.pool
+        for connection in tuple(pool._in_use_connections):
+            sock = connection._sock
+            if sock is not None:
+                with contextlib.suppress(OSError):  # it is closed already
+                    sock.shutdown(socket.SHUT_RDWR)
