@@ -63,6 +63,10 @@ class Keys:
         """Return a key beside an inbox that ends the waiting of one worker."""
         return f"{self.prefix}:{{{agent_id}}}:interrupt:{nonce}"
 
+    def migrated(self, agent_id: AgentId) -> str:
+        """Return a key beside an inbox that says what it got from another layout."""
+        return f"{self.prefix}:{{{agent_id}}}:migrated"
+
     def circuit(self, name: str) -> Mapping[str, str]:
         """Return the keys of a circuit breaker by their names.
 

@@ -27,6 +27,7 @@ LAYERS = [
     {"coordinator"},
     {"registry"},
     {"worker"},
+    {"migrate"},
     {"server_process"},
     {"embedded"},
     {"demo"},

@@ -67,7 +67,8 @@ def _count(text: str) -> int:
 agent_id = argument(AgentId.parse)
 count = argument(_count)
 seconds = argument(lambda text: checks.duration("the number", float(text)))
-_prefix = argument(lambda text: Keys(text).prefix)
+prefix = argument(lambda text: Keys(text).prefix)
+message_bytes = argument(lambda text: checks.count("the number", _count(text), least=64))
 
 
 def add_inbox(parser: argparse.ArgumentParser) -> None:
@@ -84,7 +85,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     )
     common.add_argument(
         "--prefix",
-        type=_prefix,
+        type=prefix,
         default=DEFAULT_KEY_PREFIX,
         help="what every key begins with; default: %(default)s",
     )
@@ -93,13 +94,14 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 
 def coordinator_of(arguments: argparse.Namespace) -> RedisMessageCoordinator:
     """Return a coordinator for the server and prefix that were asked for."""
-    return RedisMessageCoordinator.from_url(_url(arguments), arguments.prefix)
+    return RedisMessageCoordinator.from_url(url_of(arguments), arguments.prefix)
 
 
 def registry_of(arguments: argparse.Namespace) -> RedisAgentRegistry:
     """Return a registry for the same."""
-    return RedisAgentRegistry.from_url(_url(arguments), arguments.prefix)
+    return RedisAgentRegistry.from_url(url_of(arguments), arguments.prefix)
 
 
-def _url(arguments: argparse.Namespace) -> str:
+def url_of(arguments: argparse.Namespace) -> str:
+    """Return the address of the server that was asked for."""
     return arguments.url or os.environ.get(URL_VARIABLE) or DEFAULT_URL

@@ -87,6 +87,19 @@ DOCTOR_GRANTS: tuple[Grant, ...] = (
 )
 """What the doctor looks at besides; without them it says what it could not see."""
 
+MIGRATION_GRANTS: tuple[Grant, ...] = (
+    *_grants("migrate: the keys of the other layout", "SCAN x", "TYPE KEY"),
+    *_grants(
+        "migrate: what they hold",
+        "ZSCAN KEY x", "HSCAN KEY x", "SSCAN KEY x", "LRANGE KEY x 0", "LLEN KEY",
+    ),
+    *_grants(
+        "migrate: moving it",
+        "LINDEX KEY x", "LPOP KEY", "RPUSH KEY", "SREM KEY m",
+    ),
+)  # fmt: skip
+"""What a migration needs besides, for the keys of both layouts. No coordinator does."""
+
 
 def probe_key(prefix: str) -> str:
     """Return a key under `prefix` that nothing else uses."""
