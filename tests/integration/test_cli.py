@@ -343,6 +343,20 @@ def test_expired_leases_are_recovered_of_one_inbox_or_of_all(
     assert run("recover", "--json").document == {"inbox": None, "expired": 0}
 
 
+@pytest.mark.parametrize(("attempts", "dead"), [((), 1), (("--retry-attempts", "4"), 0)])
+def test_recovery_gives_up_after_as_many_attempts_as_it_is_told(
+    run: Run, coordinator: RedisMessageCoordinator, attempts: tuple[str, ...], dead: int
+) -> None:
+    coordinator.configure(retry_attempts=4)
+    send(coordinator, "lease-1")
+    for _ in range(4):
+        assert coordinator.receive(INBOX, 0.0)
+
+    run("recover", *attempts)
+
+    assert coordinator.stats(INBOX).dead == dead
+
+
 # send -----------------------------------------------------------------------------------------
 
 

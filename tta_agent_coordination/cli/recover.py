@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 
 from tta_agent_coordination.cli import output
-from tta_agent_coordination.cli.options import Commands, add_common, agent_id, coordinator_of
+from tta_agent_coordination.cli.options import (
+    Commands,
+    add_common,
+    agent_id,
+    coordinator_of,
+    count,
+)
+from tta_agent_coordination.policy import DEFAULT_RETRY_ATTEMPTS
 
 
 def add_to(commands: Commands) -> None:
@@ -19,6 +26,14 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "inbox", type=agent_id, nargs="?", metavar="ID", help="whose inbox; default: all"
     )
+    parser.add_argument(
+        "--retry-attempts",
+        type=count,
+        default=DEFAULT_RETRY_ATTEMPTS,
+        metavar="N",
+        help="what the consumers of these inboxes are configured with: a lease that passed after "
+        "the last attempt is a dead letter; default: %(default)s",
+    )
     add_common(parser)
     parser.set_defaults(run=carry_out)
 
@@ -26,6 +41,7 @@ def add_to(commands: Commands) -> None:
 def carry_out(arguments: argparse.Namespace) -> int:
     """Recover one inbox, or all."""
     with coordinator_of(arguments) as coordinator:
+        coordinator.configure(retry_attempts=arguments.retry_attempts)
         expired = coordinator.recover_pending(arguments.inbox)
     if arguments.json:
         output.write_json({"inbox": output.plain(arguments.inbox), "expired": expired})
