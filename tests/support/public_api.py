@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 
-MODULES = ("tta_agent_coordination",)
+MODULES = ("tta_agent_coordination", "tta_agent_coordination.aio")
 """Those whose ``__all__`` users may import from."""
 
 FILE = Path(__file__).parents[1] / "unit" / "public_api.txt"

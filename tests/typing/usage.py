@@ -1,5 +1,6 @@
 """Code as a user would write it, for the type checker: pyright strict reads it, nobody runs it."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, assert_type
@@ -8,8 +9,10 @@ import redis
 from redis.cluster import RedisCluster
 
 from tta_agent_coordination import (
+    Agent,
     AgentId,
     AgentMessage,
+    AgentRecord,
     CircuitBreaker,
     CircuitBreakerConfig,
     CircuitBreakerMetrics,
@@ -26,9 +29,16 @@ from tta_agent_coordination import (
     MessageType,
     QueueMessage,
     ReceivedMessage,
+    RedisAgentRegistry,
     RedisMessageCoordinator,
+    RegistryEvent,
     RoutingKey,
     retry,
+)
+from tta_agent_coordination.aio import (
+    AsyncAgentRegistry,
+    AsyncCircuitBreaker,
+    AsyncMessageCoordinator,
 )
 
 
@@ -139,3 +149,52 @@ def repeat() -> None:
     guarded(1)
     two("1")  # pyright: ignore[reportArgumentType] - no number
     retry(on=KeyboardInterrupt)  # pyright: ignore[reportArgumentType, reportCallIssue] - no Exception
+
+
+class Clerk(Agent):
+    """Its methods are coroutine functions."""
+
+    async def start(self) -> None:
+        await asyncio.sleep(0)
+
+    async def process(self, payload: dict[str, Any]) -> dict[str, Any]:
+        return payload
+
+    async def on_event(self, message: AgentMessage) -> None:
+        await self.process(message.payload)
+
+
+async def from_asyncio(me: AgentId, worker: AgentId, message: AgentMessage) -> None:
+    async with AsyncMessageCoordinator.from_url("redis://localhost", queue_size=5) as coordinator:
+        assert_type(await coordinator.send_message(me, worker, message, delay=1), MessageResult)
+        received = await coordinator.receive(worker, 30.0, wait=10)
+        assert_type(received, ReceivedMessage | None)
+        if received is not None:
+            assert_type(await coordinator.ack(worker, received.token), LeaseOutcome)
+        assert_type(await coordinator.receive_many(worker, 5), list[ReceivedMessage])
+        assert_type(await coordinator.request(me, worker, {}, timeout=1.0), AgentMessage)
+        assert_type(await coordinator.stats(worker), InboxStats)
+    async with AsyncAgentRegistry(RedisAgentRegistry(redis.Redis()), max_workers=2) as registry:
+        assert_type(await registry.register(Clerk(me)), AgentRecord)
+        async for event in registry.watch(timeout=1.0):
+            assert_type(event, RegistryEvent)
+
+
+async def guard_awaited(breaker: CircuitBreaker) -> None:
+    adapter = AsyncCircuitBreaker(breaker)
+
+    @adapter
+    async def ask(question: str, *, twice: bool = False) -> int:
+        return len(question) * (1 + twice)
+
+    @adapter
+    def ask_slowly(question: str) -> int:
+        return len(question)
+
+    assert_type(await ask("why", twice=True), int)
+    assert_type(await ask_slowly("why"), int)
+    assert_type(await adapter.call(len, "abc"), int)
+    assert_type(await adapter.call(ask, "abc", twice=False), int)
+    assert_type(await adapter.state, CircuitBreakerState)
+    async with adapter as same:
+        assert_type(same, AsyncCircuitBreaker)

@@ -27,7 +27,7 @@ LAYERS = [
     {"coordinator"},
     {"registry"},
     {"worker"},
-    {"migrate"},
+    {"aio", "migrate"},
     {"server_process"},
     {"embedded"},
     {"demo"},
@@ -36,6 +36,8 @@ LAYERS = [
 """From the bottom to the top; none imports from a layer above, or from another part of its own."""
 
 ROOT_ONLY_RE_EXPORTS = "__init__"
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def part_of(module: str) -> str:
@@ -150,7 +152,7 @@ def test_public_names_have_docstrings() -> None:
         f"{module}:{node.name}"
         for module, tree in modules()
         for node in ast.walk(tree)
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef))
+        if isinstance(node, (ast.ClassDef, *FUNCTIONS))
         and not node.name.startswith("_")
         and ast.get_docstring(node) is None
         and module.split(".")[1:2] != ["demo"]
@@ -160,18 +162,18 @@ def test_public_names_have_docstrings() -> None:
     assert missing == []
 
 
-def completes_another(node: ast.ClassDef | ast.FunctionDef) -> bool:
+def completes_another(node: Definition) -> bool:
     """Whether it is the setter of a property, or an overload: another definition tells of it."""
     names = {ast.unparse(decorator) for decorator in node.decorator_list}
     return "overload" in names or any(name.endswith(".setter") for name in names)
 
 
-def is_inner(node: ast.ClassDef | ast.FunctionDef, tree: ast.Module) -> bool:
+def is_inner(node: Definition, tree: ast.Module) -> bool:
     """Whether it stands in a function, or in a private class."""
     return any(
         node in ast.walk(outer) and outer is not node
         for outer in ast.walk(tree)
-        if isinstance(outer, ast.FunctionDef)
+        if isinstance(outer, FUNCTIONS)
         or (isinstance(outer, ast.ClassDef) and outer.name.startswith("_"))
     )
 

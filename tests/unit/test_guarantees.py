@@ -34,7 +34,7 @@ MARKS = {file: set(marks_in(ast.parse(file.read_text("utf-8")))) for file in fil
 
 
 def test_the_promises_are_numbered_without_gaps() -> None:
-    numbers = {2: range(17), 3: range(1, 8), 4: range(1, 7), 5: range(1, 5)}
+    numbers = {2: range(17), 3: range(1, 8), 4: range(1, 7), 5: range(1, 5), 6: range(1, 7)}
     assert [f"{section}.{n}" for section, ns in numbers.items() for n in ns] == PROMISES
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextvars
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, TypeVar, cast
 
 import attrs
 
@@ -18,9 +18,11 @@ from tta_agent_coordination.message import AgentMessage, MessageType
 
 Payload = dict[str, Any]
 """A JSON object."""
-Handler = Callable[[AgentMessage], Payload | None]
+Answer = Payload | Awaitable[Payload | None] | None
+"""What a handler returns; an asynchronous one returns what is to be awaited for it."""
+Handler = Callable[[AgentMessage], Answer]
 """What is called with a message; what it returns answers a REQUEST."""
-HandlerT = TypeVar("HandlerT", bound=Callable[..., Payload | None])
+HandlerT = TypeVar("HandlerT", bound=Callable[..., Answer])
 
 
 class RejectMessage(Exception):  # noqa: N818 - an instruction to the worker, not an error of ours
@@ -94,23 +96,28 @@ def set_current(current: CurrentMessage | None) -> None:
 
 
 class AgentProxy(ABC):
-    """What workers and the registry ask of an agent. `Agent` has it all but ``process``."""
+    """What workers and the registry ask of an agent. `Agent` has it all but ``process``.
+
+    ``process``, ``on_event``, ``start`` and ``stop`` may be coroutine functions: the worker runs
+    them on an event loop in a thread of its own. The others are ordinary functions.
+    """
 
     agent_id: AgentId
     name: str
 
     @abstractmethod
-    def process(self, payload: Payload) -> Payload:
+    def process(self, payload: Payload) -> Payload | Awaitable[Payload]:
         """Handle a message and return the answer, both JSON objects.
 
-        Called in several threads at once. What it raises makes the message be retried;
+        Called in several threads at once; if it is a coroutine function, awaited in several tasks
+        of one event loop. What it raises makes the message be retried;
         `RejectMessage` and `RetryLater` say more precisely what is to happen.
         """
 
-    def start(self) -> None:  # noqa: B027 - a hook: doing nothing is right for most
+    def start(self) -> Awaitable[None] | None:  # noqa: B027 - a hook: most need it not
         """Be told that a worker begins to serve it."""
 
-    def stop(self) -> None:  # noqa: B027 - a hook, as above
+    def stop(self) -> Awaitable[None] | None:  # noqa: B027 - a hook, as above
         """Be told that a worker ends serving it."""
 
     def health_check(self) -> bool:
@@ -128,9 +135,10 @@ class AgentProxy(ABC):
         """Return what it can do."""
         return ()
 
-    def on_event(self, message: AgentMessage) -> None:
-        """Handle a message that asks for no answer."""
-        self.process(message.payload)
+    def on_event(self, message: AgentMessage) -> Awaitable[object] | None:
+        """Handle a message that asks for no answer; by itself, it calls ``process``."""
+        answer = self.process(message.payload)
+        return None if isinstance(answer, dict) else answer
 
 
 @attrs.frozen
@@ -216,12 +224,12 @@ class Agent(AgentProxy):
 
         return register
 
-    def process(self, payload: Payload) -> Payload:
+    def process(self, payload: Payload) -> Payload | Awaitable[Payload]:
         """Refuse: this agent handles only what its handlers name."""
         del payload
         raise RejectMessage(f"agent {self.agent_id} has no handler for this message")
 
-    def handle(self, message: AgentMessage) -> Payload | None:
+    def handle(self, message: AgentMessage) -> Answer:
         """Hand a message to the first handler that asks for it, else to ``process``."""
         for route in self._routes:
             if route.matches(message):
@@ -229,9 +237,8 @@ class Agent(AgentProxy):
         return hand_over(self, message)
 
 
-def hand_over(agent: AgentProxy, message: AgentMessage) -> Payload | None:
+def hand_over(agent: AgentProxy, message: AgentMessage) -> Answer:
     """Hand a message to the method of `agent` for its type."""
     if message.message_type is MessageType.REQUEST:
         return agent.process(message.payload)
-    agent.on_event(message)
-    return None
+    return cast("Awaitable[None] | None", agent.on_event(message))

@@ -42,6 +42,14 @@ def lifetime(agent_id: AgentId) -> int:
     return milliseconds(policy.REPLY_LIFETIME) if agent_id.type == REPLY_TYPE else 0
 
 
+def wait_times(left: float, due: float | None) -> tuple[float, float | None]:
+    """Return how long to block for, and when to nudge if that is before; both in seconds."""
+    seconds = max(min(left, policy.WAIT_SLICE), SHORTEST_WAIT)
+    return seconds, None if due is None or due >= seconds else max(due, SHORTEST_WAIT)
+
+
+SHORTEST_WAIT = 0.001
+"""Seconds; servers take a time-out of 0 for none."""
 HORIZON = microseconds(policy.WAIT_SLICE)
 """What becomes due within this time is announced to those who wait."""
 

@@ -16,6 +16,7 @@ from tta_agent_coordination.coordinator.inbox import Inbox
 from tta_agent_coordination.coordinator.outbox import Outbox
 from tta_agent_coordination.coordinator.replication import Replicas
 from tta_agent_coordination.coordinator.requests import Requests
+from tta_agent_coordination.coordinator.steps import Steps
 from tta_agent_coordination.coordinator.subscriptions import Subscriptions, subscription
 from tta_agent_coordination.delivery import (
     DeadLetter,
@@ -347,12 +348,7 @@ class RedisMessageCoordinator(MessageCoordinator):
         self, sender: AgentId, recipient: AgentId, payload: dict[str, Any], *, timeout: float
     ) -> AgentMessage:
         """See `MessageCoordinator.request`."""
-        return self._requests.request(
-            _agent("sender", sender),
-            _agent("recipient", recipient),
-            payload,
-            checks.duration("timeout", timeout),
-        )
+        return self.steps.asking(sender, recipient, payload, timeout=timeout).answer()
 
     @property
     def link(self) -> Link:
@@ -364,11 +360,13 @@ class RedisMessageCoordinator(MessageCoordinator):
         return self._inbox.held(agent_id)
 
     def feed(self, agent_ids: Sequence[AgentId]) -> list[Feed]:
-        """Return what a worker fetches from: inboxes that can be waited for together.
-
-        For `AgentWorker`; not part of the interface.
-        """
+        """Return inboxes that can be waited for together; for `AgentWorker`."""
         return feeds(self._calls, self._inbox, agent_ids)
+
+    @property
+    def steps(self) -> Steps:
+        """Calls that wait, to be made in steps; for asyncio, not part of the interface."""
+        return Steps(self._calls, self._inbox, self._requests)
 
     def check(self) -> Report:
         """Look at every server and at this process for what endangers the guarantees.

@@ -6,8 +6,13 @@ import time
 from collections.abc import Mapping, Sequence
 
 from tta_agent_coordination import policy
-from tta_agent_coordination.coordinator.calls import Calls, milliseconds, new_call_id
-from tta_agent_coordination.coordinator.inbox import OUTCOMES, SHORTEST_WAIT, Inbox
+from tta_agent_coordination.coordinator.calls import (
+    SHORTEST_WAIT,
+    Calls,
+    milliseconds,
+    new_call_id,
+)
+from tta_agent_coordination.coordinator.inbox import OUTCOMES, Inbox
 from tta_agent_coordination.delivery import LeaseOutcome, ReceivedMessage
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.transport.gate import Command

@@ -11,15 +11,16 @@ from typing import Any
 
 import attrs
 
-from tta_agent_coordination import policy
 from tta_agent_coordination.coordinator import records
 from tta_agent_coordination.coordinator.calls import (
     HORIZON,
+    SHORTEST_WAIT,
     Calls,
     lifetime,
     microseconds,
     milliseconds,
     new_call_id,
+    wait_times,
 )
 from tta_agent_coordination.delivery import InboxStats, LeaseOutcome, ReceivedMessage
 from tta_agent_coordination.errors import CoordinationError, MessageDecodeError
@@ -36,9 +37,6 @@ LONGEST_ERROR = 4096
 """Characters kept of the error that a nack gives."""
 
 _JITTER = 0.1
-SHORTEST_WAIT = 0.001
-"""Seconds; servers take a time-out of 0 for none."""
-_NONCE_LENGTH = len(new_call_id())
 OUTCOMES = {
     1: LeaseOutcome.DONE,
     2: LeaseOutcome.ALREADY_DONE,
@@ -78,17 +76,36 @@ class Inbox:
     ) -> list[ReceivedMessage]:
         """Claim up to `most` messages; wait up to `wait` seconds for the first."""
         end = time.monotonic() + wait
-        step = min(most, MOST_A_CLAIM)
+        while True:
+            claim, left = self.look(agent_id, most, visibility, end)
+            if claim.messages or left <= 0:
+                return claim.messages
+            self._wait(agent_id, left, claim.due)
+
+    def look(
+        self, agent_id: AgentId, most: int, visibility: float, end: float
+    ) -> tuple[Claim, float]:
+        """Claim up to `most` messages, and wait for none.
+
+        Args:
+            agent_id: Whose inbox.
+            most: How many.
+            visibility: Seconds of the leases.
+            end: Until when the caller will wait if there are none, monotonic seconds; it passes
+                wake-ups on if it does not, after all.
+
+        Returns:
+            What there is, and the seconds left to wait.
+        """
         while True:
             left = end - time.monotonic()
-            claim = self._claim(agent_id, step, visibility, staying=left > 0)
+            claim = self._claim(agent_id, min(most, MOST_A_CLAIM), visibility, staying=left > 0)
             if claim.messages:
-                return self._filled(agent_id, claim.messages, most, visibility)
-            if claim.due == 0:
-                continue
-            if left <= 0:
-                return []
-            self._wait(agent_id, left, claim.due)
+                return attrs.evolve(
+                    claim, messages=self._filled(agent_id, claim.messages, most, visibility)
+                ), left
+            if claim.due != 0:
+                return claim, left
 
     def _filled(
         self, agent_id: AgentId, messages: list[ReceivedMessage], most: int, visibility: float
@@ -117,7 +134,7 @@ class Inbox:
 
     def ack_command(self, agent_id: AgentId, tokens: Sequence[str]) -> Command:
         """Return the command that finishes messages of which the library made the tokens."""
-        words = [word for nonce, name in map(_parts, tokens) for word in (name, nonce)]
+        words = [word for nonce, name in map(records.token_parts, tokens) for word in (name, nonce)]
         arguments = (new_call_id(), *self._ack_options(), *words)
         return self._calls.command(scripts.ACK, agent_id, arguments)
 
@@ -133,7 +150,7 @@ class Inbox:
 
     def release(self, agent_id: AgentId, token: str) -> LeaseOutcome:
         """Give a message back unhandled."""
-        pair = _split(token)
+        pair = records.split_token(token)
         if pair is None:
             return LeaseOutcome.UNKNOWN
         nonce, message_id = pair
@@ -142,6 +159,15 @@ class Inbox:
             scripts.RELEASE, agent_id, new_call_id(), message_id, nonce, retention
         )
         return OUTCOMES[answer]
+
+    def release_all(self, agent_id: AgentId, tokens: Sequence[str]) -> None:
+        """Give back messages of which the library made the tokens, in one round trip."""
+        retention = milliseconds(self._calls.policy.retention)
+        commands = [
+            self._calls.command(scripts.RELEASE, agent_id, (new_call_id(), name, nonce, retention))
+            for nonce, name in map(records.token_parts, tokens)
+        ]
+        self._calls.link.leases.run(self._calls.keys.inbox(agent_id)["wake"], *commands)
 
     def nack(
         self,
@@ -157,7 +183,7 @@ class Inbox:
         Returns:
             The outcome, and what it died of if it did.
         """
-        pair = _split(token)
+        pair = records.split_token(token)
         if pair is None:
             return LeaseOutcome.UNKNOWN, ""
         nonce, message_id = pair
@@ -294,8 +320,7 @@ class Inbox:
         The server keeps the time-outs of blocking commands only to a tenth of a second, so at
         the moment something becomes due it is nudged: what is due moves, and one consumer wakes.
         """
-        seconds = max(min(left, policy.WAIT_SLICE), SHORTEST_WAIT)
-        alarm = None if due is None or due >= seconds else max(due, SHORTEST_WAIT)
+        seconds, alarm = wait_times(left, due)
         if alarm is not None and self._calls.link.route().blocks_sender:
             seconds = alarm
         end = time.monotonic() + seconds
@@ -303,9 +328,9 @@ class Inbox:
         command = Command(("BZPOPMIN", key, f"{seconds:.6f}"))
         with self._calls.link.commands.blocking(key, command, seconds) as answered:
             while alarm is not None and not answered(alarm):
-                alarm = self._nudge(agent_id, end)
+                alarm = self.nudge(agent_id, end)
 
-    def _nudge(self, agent_id: AgentId, end: float) -> float | None:
+    def nudge(self, agent_id: AgentId, end: float) -> float | None:
         """Move what is due; return the seconds to the next alarm, None if it comes after `end`."""
         _, microseconds_left, _ = self.recover_some(agent_id)
         due = max(microseconds_left / 1_000_000, SHORTEST_WAIT)
@@ -338,7 +363,7 @@ class Inbox:
     def _settle(
         self, script: scripts.Script, agent_id: AgentId, tokens: Sequence[str], *options: int
     ) -> list[LeaseOutcome]:
-        pairs = [_split(token) for token in tokens]
+        pairs = [records.split_token(token) for token in tokens]
         known = [pair for pair in pairs if pair is not None]
         answers: list[int] = []
         if known:
@@ -356,18 +381,6 @@ def _error(text: str | None) -> bytes:
 def text_of(message_id: bytes) -> str:
     """Return a message id for the log."""
     return message_id.decode("utf-8", "replace")
-
-
-def _split(token: str) -> tuple[str, bytes] | None:
-    nonce, colon, message_id = token.partition(":")
-    if not colon or len(nonce) != _NONCE_LENGTH or not nonce.isalnum() or not nonce.isascii():
-        return None
-    return nonce, records.raw_text(message_id)
-
-
-def _parts(token: str) -> tuple[str, bytes]:
-    nonce, _, message_id = token.partition(":")
-    return nonce, records.raw_text(message_id)
 
 
 def _report_dropped(agent_id: AgentId, dropped: int) -> None:

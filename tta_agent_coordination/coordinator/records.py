@@ -6,10 +6,12 @@ import re
 from collections.abc import Sequence
 
 from tta_agent_coordination import codec
+from tta_agent_coordination.coordinator.calls import new_call_id
 from tta_agent_coordination.delivery import DeadLetter, QueueMessage, ReceivedMessage
 from tta_agent_coordination.errors import MessageDecodeError
 from tta_agent_coordination.message import AgentMessage
 
+_NONCE_LENGTH = len(new_call_id())
 # stored_at expires origin body
 _STORED = re.compile(rb"(\d+) \d+ \S+ ", re.ASCII)
 # reason dead_at score attempts holder length-of-error error stored-message
@@ -27,6 +29,20 @@ def raw_text(name: str) -> bytes:
         return name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return name.encode("utf-8", "surrogatepass")
+
+
+def split_token(token: str) -> tuple[str, bytes] | None:
+    """Return the nonce and the message id of a token; None if it is none."""
+    nonce, colon, message_id = token.partition(":")
+    if not colon or len(nonce) != _NONCE_LENGTH or not nonce.isalnum() or not nonce.isascii():
+        return None
+    return nonce, raw_text(message_id)
+
+
+def token_parts(token: str) -> tuple[str, bytes]:
+    """Return the nonce and the message id of a token that the library made."""
+    nonce, _, message_id = token.partition(":")
+    return nonce, raw_text(message_id)
 
 
 def received(nonce: str, deadline: int, item: Sequence[bytes | int]) -> ReceivedMessage:

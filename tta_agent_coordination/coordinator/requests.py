@@ -9,11 +9,8 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from concurrent.futures import Future
 from typing import Any
-
-import attrs
 
 from tta_agent_coordination import threads
 from tta_agent_coordination.coordinator.inbox import Inbox
@@ -44,10 +41,8 @@ _GRACE = 1.0
 _NOT_ALLOWED = re.compile(r"[^A-Za-z0-9_.-]")
 
 
-@attrs.define(eq=False)
-class _Pending:
-    arrived: threading.Event = attrs.field(factory=threading.Event)
-    reply: AgentMessage | None = None
+Pending = Future[AgentMessage | None]
+"""A reply that is waited for; None says that none will come, for the coordinator was closed."""
 
 
 class _Replies:
@@ -59,7 +54,7 @@ class _Replies:
         self.address = AgentId(REPLY_TYPE, f"{host}-{os.getpid()}-{secrets.token_hex(8)}")
         self._inbox = inbox
         self._lock = threading.Lock()
-        self._pending: dict[str, _Pending] = {}
+        self._pending: dict[str, Pending] = {}
         self._reader: threading.Thread | None = None
         self._closed = threading.Event()
         if closed:
@@ -70,26 +65,32 @@ class _Replies:
         """Whether the reader runs."""
         return self._reader is not None
 
-    @contextmanager
-    def expect(self, request_id: str) -> Generator[_Pending]:
-        """Hand the reply to this request, if it comes, to the one who waits for it."""
+    def expect(self, request_id: str) -> Pending:
+        """Return what the reply to this request is put into, until it is forgotten.
+
+        Raises:
+            ConfigurationError: The coordinator is closed.
+        """
+        pending = Pending()
+        pending.set_running_or_notify_cancel()  # nobody can cancel it, so that it can be set
         with self._lock:
             if self._closed.is_set():
                 raise ConfigurationError("this coordinator is closed: make a new one")
-            pending = self._pending[request_id] = _Pending()
+            self._pending[request_id] = pending
             if self._reader is None:
                 self._reader = threads.spawn("replies", self._read)
-        try:
-            yield pending
-        finally:
-            del self._pending[request_id]
+        return pending
+
+    def forget(self, request_id: str) -> None:
+        """Expect no reply to this request any more."""
+        self._pending.pop(request_id, None)
 
     def close(self) -> None:
         """Expect nothing more: who waits is let go without a reply."""
         with self._lock:
             self._closed.set()
-            for pending in self._pending.values():
-                pending.arrived.set()
+            for request_id in list(self._pending):
+                self._settle(request_id, None)
 
     def join(self) -> None:
         """Wait for the reader to end; it does when it sees a message, or no connection."""
@@ -119,14 +120,109 @@ class _Replies:
     def _fetch(self) -> None:
         replies = self._inbox.receive(self.address, _MOST_REPLIES, _VISIBILITY, _LINGER)
         for received in replies:
-            pending = self._pending.get(received.message.correlation_id or "")
-            if pending is not None:  # others come too late, and are dropped
-                pending.reply = received.message
-                pending.arrived.set()
+            self._settle(received.message.correlation_id or "", received.message)
         if replies:
             self._inbox.ack(self.address, [received.token for received in replies])
             # A reply that is sent again finds nobody who waits for it.
             self._inbox.forget_marks(self.address)
+
+    def _settle(self, request_id: str, reply: AgentMessage | None) -> None:
+        pending = self._pending.pop(request_id, None)
+        if pending is not None:  # others come too late, and are dropped
+            pending.set_result(reply)
+
+
+class Asking:
+    """One request, to be sent, waited for and taken back by different threads.
+
+    Attributes:
+        deadline: When its time is up, monotonic seconds.
+    """
+
+    def __init__(
+        self, message: AgentMessage, timeout: float, replies: _Replies, inbox: Inbox, outbox: Outbox
+    ) -> None:
+        """Ask `message`; nothing is sent yet."""
+        self.deadline = time.monotonic() + timeout
+        self._message = message
+        self._timeout = timeout
+        self._replies = replies
+        self._inbox = inbox
+        self._letter = outbox.letter(message.sender, message.recipient, message)
+        self._outbox = outbox
+        self._over = False
+        self._sending = threading.Lock()
+
+    def answer(self) -> AgentMessage:
+        """Do it all, and wait; see `MessageCoordinator.request`."""
+        with self as pending:
+            self.send()
+            try:
+                reply = pending.result(max(self.deadline - time.monotonic(), 0.0))
+            except TimeoutError:
+                self.take_back()
+                raise self.timed_out() from None
+        return self.read(reply)
+
+    def __enter__(self) -> Pending:
+        """Begin to expect a reply."""
+        return self._replies.expect(self._message.message_id)
+
+    def __exit__(self, *_: object) -> None:
+        """Drop a reply that comes later."""
+        self._replies.forget(self._message.message_id)
+
+    def send(self) -> None:
+        """Send it, unless it was taken back; one that fails is not taken back any more.
+
+        Raises:
+            InboxFullError: There is no room for it.
+        """
+        with self._sending:
+            if self._over:
+                return
+            self._over = True  # unless it gets sent
+            result = self._outbox.send(self._letter)
+            self._over = not result.delivered
+        if not result.delivered:
+            raise InboxFullError(
+                f"the inbox of {self._message.recipient} takes no request: {result.error}"
+            )
+
+    def take_back(self) -> None:
+        """Take it back, unless somebody handles it already; waits for a `send` under way.
+
+        Called before that, it is never sent.
+        """
+        with self._sending:
+            if self._over:
+                return
+            self._over = True
+            try:
+                self._inbox.withdraw(self._message.recipient, self._message.message_id)
+            except CoordinationError as error:
+                # It is not handed out any more: its time to live is over soon.
+                request_id = self._message.message_id
+                logger.warning("request %s could not be taken back: %s", request_id, error)
+
+    def read(self, reply: AgentMessage | None) -> AgentMessage:
+        """Return a reply.
+
+        Raises:
+            ConfigurationError: There is none: the coordinator was closed.
+            RemoteAgentError: It says that the agent failed.
+        """
+        if reply is None:
+            raise ConfigurationError("the coordinator was closed while a reply was waited for")
+        return _checked(reply, self._message.recipient)
+
+    def timed_out(self) -> RequestTimeoutError:
+        """Return the error that says that no reply came in time."""
+        return RequestTimeoutError(
+            f"no reply from {self._message.recipient} within {self._timeout:g} s "
+            f"(request {self._message.message_id}): "
+            "nobody serves that inbox, or its agent is busy or retries for longer"
+        )
 
 
 class Requests:
@@ -144,11 +240,10 @@ class Requests:
         """Where replies to requests of this process are sent."""
         return self._replies().address
 
-    def request(
+    def asking(
         self, sender: AgentId, recipient: AgentId, payload: dict[str, Any], timeout: float
-    ) -> AgentMessage:
-        """Send a request and wait for its reply."""
-        end = time.monotonic() + timeout
+    ) -> Asking:
+        """Return a request that is to be sent and waited for."""
         replies = self._replies()
         message = AgentMessage(
             sender,
@@ -160,19 +255,7 @@ class Requests:
             reply_to=replies.address,
             ttl=timeout + _GRACE,
         )
-        with replies.expect(message_id) as pending:
-            result = self._outbox.send(self._outbox.letter(sender, recipient, message))
-            if not result.delivered:
-                raise InboxFullError(f"the inbox of {recipient} takes no request: {result.error}")
-            if not pending.arrived.wait(max(end - time.monotonic(), 0.0)):
-                self._withdraw(recipient, message_id)
-                raise RequestTimeoutError(
-                    f"no reply from {recipient} within {timeout:g} s (request {message_id}): "
-                    "nobody serves that inbox, or its agent is busy or retries for longer"
-                )
-        if pending.reply is None:
-            raise ConfigurationError("the coordinator was closed while a reply was waited for")
-        return _checked(pending.reply, recipient)
+        return Asking(message, timeout, replies, self._inbox, self._outbox)
 
     def close(self) -> None:
         """Fail the requests under way; the reader ends when the connections are closed."""
@@ -199,13 +282,6 @@ class Requests:
         if replies.is_read:
             self._outbox.send(self._outbox.letter(address, address, AgentMessage(address, address)))
             replies.join()
-
-    def _withdraw(self, recipient: AgentId, message_id: str) -> None:
-        try:
-            self._inbox.withdraw(recipient, message_id)
-        except CoordinationError as error:
-            # It is not handed out any more: its time to live is over soon.
-            logger.warning("request %s could not be taken back: %s", message_id, error)
 
 
 def _checked(reply: AgentMessage, recipient: AgentId) -> AgentMessage:

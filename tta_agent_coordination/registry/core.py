@@ -17,7 +17,8 @@ from tta_agent_coordination.errors import (
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.interfaces import MessageCoordinator
 from tta_agent_coordination.keys import DEFAULT_KEY_PREFIX, Keys
-from tta_agent_coordination.registry import catalog, events
+from tta_agent_coordination.registry import catalog
+from tta_agent_coordination.registry.events import Watch
 from tta_agent_coordination.registry.interface import AgentRegistry
 from tta_agent_coordination.registry.local import LoadSource, LocalAgent, Registrable
 from tta_agent_coordination.registry.options import DEFAULT_HEARTBEAT_TTL, Times
@@ -188,9 +189,12 @@ class RedisAgentRegistry(AgentRegistry):
 
     def watch(self, *, timeout: float | None = None) -> Iterator[RegistryEvent]:
         """See `AgentRegistry.watch`."""
+        return self.watching(timeout=timeout).events()
+
+    def watching(self, *, timeout: float | None) -> Watch:
+        """Return a `watch` to be made look by look, for asyncio; not part of the interface."""
         end = None if timeout is None else time.monotonic() + checks.duration("timeout", timeout)
-        interval, closed = self._times.look_interval, self._pulse.closed
-        return events.watch(self._store.read_all, interval, closed, end)
+        return Watch(self._store.read_all, self._times.look_interval, self._pulse.closed, end)
 
     def restore_state_if_available(self, agent: Registrable) -> bool:
         """See `AgentRegistry.restore_state_if_available`."""

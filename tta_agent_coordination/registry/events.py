@@ -22,40 +22,69 @@ Records = Mapping[AgentId, AgentRecord]
 _NOBODY: Records = {}
 
 
-def watch(
-    look: Callable[[], Sequence[AgentRecord]],
-    interval: float,
-    closed: threading.Event,
-    end: float | None,
-) -> Iterator[RegistryEvent]:
-    """Look every `interval` seconds and yield what changed.
+class Watch:
+    """Looks at the registry now and then, and says what changed.
 
-    It raises what the first look raises; later it goes on, so that an outage of the server ends
-    no watch.
-
-    Args:
-        look: Returns all records.
-        interval: Seconds.
-        closed: Ends it.
-        end: On the monotonic clock; None: never.
+    Attributes:
+        interval: Seconds between two looks.
+        closed: Set once there is nothing to look at any more.
     """
-    before = _by_id(look())
-    yield from changes(_NOBODY, before)
-    failing = False
-    while True:
-        left = interval if end is None else min(interval, end - time.monotonic())
-        if left <= 0 or closed.wait(left):
-            return
+
+    def __init__(
+        self,
+        look: Callable[[], Sequence[AgentRecord]],
+        interval: float,
+        closed: threading.Event,
+        end: float | None,
+    ) -> None:
+        """Begin to watch; nobody has looked yet.
+
+        Args:
+            look: Returns all records.
+            interval: Seconds.
+            closed: Ends it.
+            end: On the monotonic clock; None: never.
+        """
+        self.interval = interval
+        self.closed = closed
+        self._look = look
+        self._end = end
+        self._before: Records | None = None
+        self._failing = False
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next look; 0 when there is to be none."""
+        if self.closed.is_set():
+            return 0.0
+        left = self.interval if self._end is None else self._end - time.monotonic()
+        return max(min(self.interval, left), 0.0)
+
+    def look(self) -> list[RegistryEvent]:
+        """Look once, and return what changed since the last time.
+
+        It raises what the first look raises; later it goes on, so that an outage of the server
+        ends no watch.
+        """
+        if self._before is None:
+            self._before = _by_id(self._look())
+            return list(changes(_NOBODY, self._before))
         try:
-            after = _by_id(look())
+            after = _by_id(self._look())
         except CoordinationError as error:
-            if not failing and not closed.is_set():
+            if not self._failing and not self.closed.is_set():
                 logger.warning("the registry cannot be watched for now: %s", error)
-            failing = True
-        else:
-            failing = False
-            yield from changes(before, after)
-            before = after
+            self._failing = True
+            return []
+        self._failing = False
+        before, self._before = self._before, after
+        return list(changes(before, after))
+
+    def events(self) -> Iterator[RegistryEvent]:
+        """Yield what changes, waiting between looks."""
+        yield from self.look()
+        while (pause := self.pause) and not self.closed.wait(pause):
+            yield from self.look()
 
 
 def changes(before: Records, after: Records) -> Iterator[RegistryEvent]:

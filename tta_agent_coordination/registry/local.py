@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
@@ -154,7 +155,11 @@ class LocalAgent:
 
     def _health(self) -> bool:
         health_check = getattr(self.agent, "health_check", None)
-        return health_check is None or bool(health_check())
+        answer = health_check is None or health_check()
+        if inspect.iscoroutine(answer):
+            answer.close()
+            raise TypeError("health_check is called in a thread: make it an ordinary function")
+        return bool(answer)
 
     def _status(self) -> str:
         status = getattr(self.agent, "status", None)

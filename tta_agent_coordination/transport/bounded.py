@@ -48,9 +48,14 @@ def own_settings(settings: dict[str, Any], limit: float) -> dict[str, Any]:
 
 
 class _Bounded:
-    """Mixed into a connection class: it connects, sends and reads within the deadline."""
+    """Mixed into a connection class: it connects, sends and reads within the deadline.
+
+    Attributes:
+        channel: The socket of the current connection; None before the first.
+    """
 
     socket_timeout: float | None
+    channel: DeadlineSocket | None = None
 
     @property
     def socket_connect_timeout(self) -> float | None:
@@ -75,10 +80,11 @@ class _Bounded:
     def _connect(self) -> DeadlineSocket:
         try:
             remaining()
-            return DeadlineSocket(cast("Any", super())._connect())
+            self.channel = DeadlineSocket(cast("Any", super())._connect())
         except TimeoutError as error:
             # Of a unix socket, redis-py 7 and 8 ask for the port here, and fail.
             raise redis.TimeoutError("Timeout connecting to server") from error
+        return self.channel
 
     def _wrap_socket_with_ssl(self, sock: Any) -> Any:
         """Shake hands in what is left to the call, and not in a whole time-out more."""

@@ -18,6 +18,7 @@ from tta_agent_coordination.errors import (
     CoordinationError,
     CoordinatorUnavailableError,
 )
+from tta_agent_coordination.transport.blocked import Blocked
 from tta_agent_coordination.transport.breaker import Breaker
 from tta_agent_coordination.transport.connections import Route
 from tta_agent_coordination.transport.deadline import until
@@ -29,6 +30,8 @@ from tta_agent_coordination.waits import pauses
 _PASSING = frozenset({Fault.LOST, Fault.NOT_NOW, Fault.REDIRECTED, Fault.UNKNOWN_SCRIPT})
 _COUNTED = frozenset({Fault.LOST, Fault.NOT_NOW})
 
+_LAST_LOOK = 0.05
+"""Seconds for which an answer that is overdue is still looked for."""
 _CLOSED = "the coordinator, registry or breaker that this call belongs to is closed: make a new one"
 
 Reply = Any
@@ -81,6 +84,11 @@ class Gate:
     def state(self) -> str:
         """The breaker's: ``closed``, ``open`` or ``half-open``."""
         return self._breaker.state
+
+    @property
+    def patience(self) -> float:
+        """Seconds for which the answer to a blocking command is waited for beyond its time."""
+        return self._share
 
     def close(self) -> None:
         """Refuse further calls, and end the pauses of those that are retrying."""
@@ -147,17 +155,15 @@ class Gate:
             self._breaker.abandoned(trial=trial)
 
     @contextmanager
-    def blocking(
-        self, key: str, command: Command, seconds: float
-    ) -> Generator[Callable[[float], bool]]:
+    def blocking(self, key: str, command: Command, seconds: float) -> Generator[Blocked]:
         """Send a command that the server answers within `seconds`, and leave when it has.
 
         It is sent once, and a connection that fails only ends it: the next `run` finds out more.
-        Other calls go on meanwhile, on connections of their own.
+        Other calls go on meanwhile, on connections of their own. One thread may enter, another
+        leave.
 
         Yields:
-            A function which says whether the answer has come, waiting for it up to so many
-            seconds.
+            The command under way.
         """
         self._check_open()
         self._breaker.check_closed()
@@ -165,13 +171,16 @@ class Gate:
             pool, connection = self._begin(key, command)
         except Exception as error:  # noqa: BLE001 - sorted by what it means, or raised again
             self._cut_short(error)
-            yield _is_over
+            yield Blocked()
             return
+        blocked = Blocked(connection)
+        latest = time.monotonic() + seconds + self._share
         try:
             try:
-                yield connection.can_read
-                with until(time.monotonic() + seconds + self._share):
-                    connection.read_response()
+                yield blocked
+                # What came while the body was busy is read, however late it is.
+                with until(max(latest, time.monotonic() + _LAST_LOOK)):
+                    blocked.reply = connection.read_response()
             except BaseException:
                 connection.disconnect()
                 raise
@@ -309,12 +318,6 @@ class Gate:
 
 def _destination(ask: AskError) -> tuple[str, int]:
     return cast("Any", ask).host, cast("Any", ask).port
-
-
-def _is_over(timeout: float) -> bool:
-    """Say at once that there is nothing to wait for."""
-    del timeout
-    return True
 
 
 def _exchange(connection: Connection, commands: Sequence[Command]) -> list[Reply]:

@@ -28,6 +28,7 @@ from tta_agent_coordination.worker.crew import (
     Crew,
     WorkerOptions,
 )
+from tta_agent_coordination.worker.loop import WorkerLoop
 from tta_agent_coordination.worker.signals import readable_on
 
 logger = logging.getLogger("tta_agent_coordination")
@@ -96,6 +97,7 @@ class AgentWorker:
             drain_timeout=drain_timeout,
         )
         self._changing = threading.RLock()
+        self._loop = WorkerLoop(str(self._agents[0].agent_id))
         self._crew: Crew | None = None
         self._last_error: str | None = None
         self._listed = set[AgentId]()
@@ -112,10 +114,12 @@ class AgentWorker:
             if self._crew is not None:
                 return
             with contextlib.ExitStack() as undo:
+                loop = self._loop = WorkerLoop(str(self._agents[0].agent_id))
+                undo.callback(loop.stop)
                 for agent in self._agents:
-                    agent.start()
-                    undo.callback(_stop_agent, agent)
-                self._crew = Crew(self._agents, self._coordinator, self._options)
+                    loop.finish(agent.start())
+                    undo.callback(self._stop_agent, agent)
+                self._crew = Crew(self._agents, self._coordinator, self._options, loop)
                 undo.callback(self._disband, self._crew, 0.0)
                 # Its state is restored, and it can be found dead, before it handles anything.
                 self._enlist()
@@ -148,8 +152,8 @@ class AgentWorker:
                 return True
             ended = self._disband(crew, self._options.drain_timeout if drain else 0.0)
             for agent in self._agents:
-                _stop_agent(agent)
-            return ended
+                self._stop_agent(agent)
+            return self._loop.stop() and ended
 
     def run(self) -> None:
         """Serve in the main thread until SIGTERM or SIGINT, then drain.
@@ -183,6 +187,10 @@ class AgentWorker:
     def __exit__(self, *_: object) -> None:
         """Stop, and drain."""
         self.stop()
+
+    def _stop_agent(self, agent: AgentProxy) -> None:
+        with _logged(f"stop of agent {agent.agent_id}"):
+            self._loop.finish(agent.stop())
 
     def _end(self, drain: bool) -> None:
         self.stop(drain)
@@ -224,11 +232,6 @@ class AgentWorker:
             return AgentLoad()
         depth = self._coordinator.held(agent.agent_id)
         return AgentLoad(busy=crew.desk.busy, threads=self._options.threads, depth=depth)
-
-
-def _stop_agent(agent: AgentProxy) -> None:
-    with _logged(f"stop of agent {agent.agent_id}"):
-        agent.stop()
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.worker.desk import Desk
 from tta_agent_coordination.worker.fetcher import Fetcher
 from tta_agent_coordination.worker.handling import Handling
+from tta_agent_coordination.worker.loop import WorkerLoop
 from tta_agent_coordination.worker.renewer import Renewer
 
 logger = logging.getLogger("tta_agent_coordination")
@@ -27,6 +28,8 @@ DEFAULT_VISIBILITY = 30.0
 DEFAULT_DRAIN_TIMEOUT = 25.0
 """Seconds that handlers get to finish when a worker stops."""
 _JOIN_TIMEOUT = 10.0
+_CANCEL_PATIENCE = 2.0
+"""Seconds that coroutines get to end which were cancelled."""
 
 
 @attrs.frozen(kw_only=True)
@@ -56,14 +59,16 @@ class Crew:
         agents: Sequence[AgentProxy],
         coordinator: RedisMessageCoordinator,
         options: WorkerOptions,
+        loop: WorkerLoop,
     ) -> None:
-        """Prepare to serve `agents`."""
+        """Prepare to serve `agents`; coroutines run on `loop`, which stays the caller's."""
         by_inbox = _by_inbox(agents)
+        self._loop = loop
         self.desk = Desk(options.threads)
         self.last_error: str | None = None
         self._failing = False
         self._last_poll: float | None = None
-        self._handling = Handling(coordinator, by_inbox, self._note_raised)
+        self._handling = Handling(coordinator, by_inbox, self._note_raised, loop)
         self._fetchers = {
             feed: Fetcher(
                 feed,
@@ -94,7 +99,7 @@ class Crew:
     @property
     def is_handling_here(self) -> bool:
         """Whether the calling thread is one of its handlers."""
-        return threading.current_thread() in self._handlers
+        return threading.current_thread() in self._handlers or self._loop.is_here
 
     def start(self) -> None:
         """Start every thread."""
@@ -122,6 +127,8 @@ class Crew:
         """Let handlers finish, their leases renewed; whether all have, and every thread ended."""
         drained = self.desk.wait_until_idle(drain_timeout)
         self.desk.dismiss()
+        if not drained and self._loop.cancel("its worker stopped before it was done"):
+            drained = self._handlers_end_within(_CANCEL_PATIENCE)
         self._renewer.stop()
         ended = threads.join(self._renewing, _JOIN_TIMEOUT)
         if not drained:
@@ -139,6 +146,12 @@ class Crew:
             for fetcher in self._fetchers.values():
                 if fetcher.feed.drop(agent_id):
                     fetcher.wake()
+
+    def _handlers_end_within(self, timeout: float) -> bool:
+        end = time.monotonic() + timeout
+        for thread in self._handlers:
+            thread.join(max(end - time.monotonic(), 0.0))
+        return not self.desk.busy
 
     def _handle(self) -> None:
         while (task := self.desk.take()) is not None:

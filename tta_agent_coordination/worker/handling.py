@@ -13,6 +13,7 @@ from tta_agent_coordination import checks
 from tta_agent_coordination.agents.agent import (
     Agent,
     AgentProxy,
+    Answer,
     RejectMessage,
     RetryLater,
     hand_over,
@@ -25,6 +26,7 @@ from tta_agent_coordination.errors import CoordinationError, InboxFullError
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.message import AgentMessage, MessageType
 from tta_agent_coordination.worker.desk import Task
+from tta_agent_coordination.worker.loop import WorkerLoop
 
 logger = logging.getLogger("tta_agent_coordination")
 
@@ -50,6 +52,7 @@ class Handling:
         coordinator: RedisMessageCoordinator,
         agents: Mapping[AgentId, Sequence[AgentProxy]],
         raised: Callable[[str], None],
+        loop: WorkerLoop,
     ) -> None:
         """Serve these inboxes with these agents; those of a shared inbox take turns.
 
@@ -57,10 +60,12 @@ class Handling:
             coordinator: Carries the answers.
             agents: Who serves each inbox.
             raised: Is told what handlers raise.
+            loop: Runs those that are asynchronous.
         """
         self._coordinator = coordinator
         self._agents = agents
         self._raised = raised
+        self._loop = loop
         self._turns = 0
 
     def handle(self, task: Task) -> bool:
@@ -73,7 +78,8 @@ class Handling:
         message = task.current.message
         set_current(task.current)
         try:
-            answer = _call(agent, message)
+            answer = self._loop.finish(_call(agent, message))
+            _check(message, answer)
             task.finished = True
             if message.message_type is MessageType.REQUEST:
                 self._answer(agent, message, answer or {})
@@ -140,11 +146,13 @@ class Handling:
             raise InboxFullError(f"the inbox of {reply.recipient} takes no reply: {result.error}")
 
 
-def _call(agent: AgentProxy, message: AgentMessage) -> dict[str, Any] | None:
-    answer = agent.handle(message) if isinstance(agent, Agent) else hand_over(agent, message)
+def _call(agent: AgentProxy, message: AgentMessage) -> Answer:
+    return agent.handle(message) if isinstance(agent, Agent) else hand_over(agent, message)
+
+
+def _check(message: AgentMessage, answer: object) -> None:
     if message.message_type is MessageType.REQUEST and answer is not None:
         checks.instance_of("the answer of a handler", answer, dict)
-    return answer
 
 
 def _failure(error: BaseException) -> _Failure:

@@ -1,0 +1,384 @@
+"""6.2: calls that wait hold no thread, and are woken at once."""
+
+import asyncio
+import os
+import threading
+import time
+
+import pytest
+
+from tests.aio.conftest import Make
+from tests.aio.given import (
+    LONG,
+    ONE,
+    PATIENCE,
+    SENDER,
+    WORKER,
+    begun,
+    finish_all,
+    message,
+    run,
+    until,
+)
+from tests.support.backends import Backend
+from tests.support.proxy import FaultProxy
+from tta_agent_coordination import (
+    AgentId,
+    ConfigurationError,
+    CoordinatorUnavailableError,
+    LeaseOutcome,
+    RedisMessageCoordinator,
+)
+from tta_agent_coordination.aio import AsyncMessageCoordinator
+from tta_agent_coordination.coordinator.receiving import Receiving
+
+ALL = pytest.mark.backend("fakeredis", "valkey", "redis62", "cluster")
+REAL = pytest.mark.backend("valkey", "cluster")
+ONE_BACKEND = pytest.mark.backend("valkey")
+
+pytestmark = pytest.mark.guarantee("6.2")
+
+WAITING = 200
+SOON = 2.0
+"""Seconds: much less than the 12 after which one who waits looks by itself."""
+
+
+@pytest.mark.parametrize("inboxes", [1, WAITING], ids=["one inbox", "an inbox each"])
+@REAL
+def test_many_who_wait_starve_neither_senders_nor_the_loop(
+    coordinator: RedisMessageCoordinator, inboxes: int
+) -> None:
+    addresses = [AgentId("worker", str(number % inboxes)) for number in range(WAITING)]
+
+    async def main() -> None:
+        before = threading.active_count()
+        async with AsyncMessageCoordinator(coordinator, max_workers=4) as adapter:
+            receiving = [
+                asyncio.create_task(adapter.receive(each, LONG, wait=LONG)) for each in addresses
+            ]
+            await begun(adapter, WAITING)
+            # then they hold no thread, the loop runs, and whoever sends is served
+            assert threading.active_count() <= before + 4
+            gaps = [await seconds_of(asyncio.sleep(0)) for _ in range(100)]
+            sends = [
+                await seconds_of(adapter.send_message(SENDER, WORKER, message(n)))
+                for n in range(100)
+            ]
+            assert sorted(gaps)[50] < 0.01
+            assert sorted(sends)[50] < 0.05
+            assert max(sends) < SOON
+
+            # and each gets the message that comes
+            for number, each in enumerate(addresses):
+                await adapter.send_message(SENDER, each, message(number))
+            received = await asyncio.gather(*receiving)
+            numbers = {each.message.payload["n"] for each in received if each is not None}
+            assert numbers == set(range(WAITING))
+            acks = zip(addresses, received, strict=True)
+            outcomes = [adapter.ack(to, each.token) for to, each in acks if each is not None]
+            assert set(await asyncio.gather(*outcomes)) == {LeaseOutcome.DONE}
+            await adapter.purge(WORKER)
+
+    run(main())
+
+
+async def seconds_of(awaitable: object) -> float:
+    start = time.monotonic()
+    await awaitable
+    return time.monotonic() - start
+
+
+@pytest.mark.backend("fakeredis")
+def test_in_memory_those_who_wait_look_the_less_often_the_more_they_are(
+    coordinator: RedisMessageCoordinator,
+) -> None:
+    async def main() -> None:
+        async with AsyncMessageCoordinator(coordinator, max_workers=4) as adapter:
+            receiving = [
+                asyncio.create_task(adapter.receive(AgentId("worker", str(n)), wait=LONG))
+                for n in range(50)
+            ]
+            await until(lambda: adapter._pool.sleeping > 40)
+            sends = [
+                await seconds_of(adapter.send_message(SENDER, WORKER, message(n)))
+                for n in range(50)
+            ]
+            assert sorted(sends)[25] < 0.2
+            for n in range(50):
+                await adapter.send_message(SENDER, AgentId("worker", str(n)), message(n))
+            assert all(await asyncio.gather(*receiving))
+            await adapter.purge(WORKER)
+
+    run(main())
+
+
+@ALL
+def test_what_is_sent_and_what_becomes_due_wakes_one_who_waits(
+    coordinator: RedisMessageCoordinator,
+) -> None:
+    async def main() -> None:
+        async with AsyncMessageCoordinator(coordinator) as adapter:
+            await adapter.receive(WORKER)  # connects
+
+            async def got_after(delay: float, lease: float = LONG) -> float:
+                receiving = asyncio.create_task(adapter.receive(WORKER, lease, wait=PATIENCE))
+                await begun(adapter)
+                start = time.monotonic()
+                await adapter.send_message(SENDER, WORKER, message(1), delay=delay)
+                received = await receiving
+                took = time.monotonic() - start
+                assert received is not None
+                if lease == LONG:
+                    assert await adapter.ack(WORKER, received.token)
+                return took
+
+            assert await got_after(0.0) < SOON
+            assert 0.3 <= await got_after(0.3) < 0.3 + SOON
+
+            # a lease that ends, with one who began to wait before, and one who begins after
+            await got_after(0.0, lease=0.4)
+            start = time.monotonic()
+            received = await adapter.receive(WORKER, LONG, wait=PATIENCE)
+            assert received is not None
+            assert received.queue_message.delivery_attempts == 2
+            assert 0.1 < time.monotonic() - start < 0.4 + SOON
+            assert await adapter.ack(WORKER, received.token)
+
+    run(main())
+
+
+@ALL
+def test_who_waits_for_nothing_is_told_when_the_time_is_up(
+    coordinator: RedisMessageCoordinator,
+) -> None:
+    async def main() -> None:
+        async with AsyncMessageCoordinator(coordinator) as adapter:
+            assert await adapter.receive(WORKER) is None
+            took = await seconds_of(adapter.receive_many(WORKER, 5, wait=0.3))
+            assert 0.3 <= took < 0.3 + SOON
+
+    run(main())
+
+
+@ALL
+def test_a_lease_that_ends_in_the_dead_letters_is_no_message(make: Make) -> None:
+    coordinator = make(retry_attempts=0)
+
+    async def main() -> None:
+        async with AsyncMessageCoordinator(coordinator) as adapter:
+            await adapter.send_message(SENDER, WORKER, message(1))
+            await adapter.receive(WORKER, 0.1)
+            assert await adapter.receive(WORKER, wait=0.4) is None
+            assert (await adapter.stats(WORKER)).dead == 1
+            await adapter.purge_dead_letters(WORKER)
+
+    run(main())
+
+
+@ONE_BACKEND
+def test_one_who_waits_issues_few_commands(
+    backend: Backend, coordinator: RedisMessageCoordinator
+) -> None:
+    def commands() -> int:
+        stats = backend.client().info("commandstats")
+        names = ("cmdstat_evalsha", "cmdstat_bzpopmin")
+        return sum(stats[name]["calls"] for name in names if name in stats)
+
+    async def main() -> None:
+        async with AsyncMessageCoordinator(coordinator) as adapter:
+            await adapter.receive(WORKER)
+            before = commands()
+            await adapter.receive(WORKER, wait=1.0)
+            # it looks, waits, and looks again at the end
+            assert commands() - before <= 3
+
+    run(main())
+
+
+@ONE_BACKEND
+def test_a_wait_goes_on_where_there_is_no_descriptor_to_watch(
+    coordinator: RedisMessageCoordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(_: int) -> int:
+        raise OSError(24, "Too many open files")
+
+    async def main() -> None:
+        async with AsyncMessageCoordinator(coordinator) as adapter:
+            receiving = asyncio.create_task(adapter.receive(WORKER, LONG, wait=PATIENCE))
+            await begun(adapter)
+            await adapter.send_message(SENDER, WORKER, message(1))
+            received = await receiving
+            assert received is not None
+            await adapter.ack(WORKER, received.token)
+
+    monkeypatch.setattr(os, "dup", none_left)
+    run(main())
+
+
+# Faults -----------------------------------------------------------------------------------------
+
+
+@ONE_BACKEND
+def test_a_wait_whose_connection_is_lost_goes_on(far: Make, proxy: FaultProxy) -> None:
+    coordinator = far()
+
+    async def main() -> None:
+        async with AsyncMessageCoordinator(coordinator) as adapter:
+            receiving = asyncio.create_task(adapter.receive(WORKER, LONG, wait=PATIENCE))
+            for _ in range(3):
+                await begun(adapter)
+                proxy.forget()
+                proxy.reset()
+                await until(lambda: proxy.count("BZPOPMIN"), "it waits no more")
+            await adapter.send_message(SENDER, WORKER, message(1))
+            received = await receiving
+            assert received is not None
+            await adapter.ack(WORKER, received.token)
+
+    run(main())
+
+
+@ONE_BACKEND
+def test_a_wait_on_a_server_that_says_nothing_ends_by_itself(far: Make, proxy: FaultProxy) -> None:
+    coordinator = far(call_timeout=0.6)
+
+    async def main() -> None:
+        async with AsyncMessageCoordinator(coordinator) as adapter:
+            start = time.monotonic()
+            receiving = asyncio.create_task(adapter.receive(WORKER, LONG, wait=0.5))
+            await begun(adapter)
+            proxy.black_hole()
+            with pytest.raises(CoordinatorUnavailableError):
+                await receiving
+            assert 0.5 < time.monotonic() - start < 5.0
+            proxy.heal()
+
+    run(main())
+
+
+@ONE_BACKEND
+def test_a_wait_that_cannot_be_nudged_says_so(far: Make, proxy: FaultProxy) -> None:
+    coordinator = far(call_timeout=0.3)
+
+    async def main() -> None:
+        async with AsyncMessageCoordinator(coordinator) as adapter:
+            await adapter.send_message(SENDER, WORKER, message(1), delay=0.3)
+            receiving = asyncio.create_task(adapter.receive(WORKER, LONG, wait=PATIENCE))
+            await begun(adapter)
+            proxy.black_hole()
+            with pytest.raises(CoordinatorUnavailableError):
+                await receiving
+            proxy.heal()
+            await until(lambda: coordinator.link.commands.state == "closed" or attempt())
+            await adapter.purge(WORKER)
+
+    def attempt() -> bool:
+        try:
+            return coordinator.stats(WORKER) is not None
+        except CoordinatorUnavailableError:
+            return False
+
+    run(main())
+
+
+@ONE_BACKEND
+def test_closing_the_coordinator_elsewhere_ends_a_wait(make: Make) -> None:
+    coordinator = make()
+
+    async def main() -> None:
+        async with AsyncMessageCoordinator(coordinator) as adapter:
+            receiving = asyncio.create_task(adapter.receive(WORKER, LONG, wait=LONG))
+            await begun(adapter)
+            start = time.monotonic()
+            threading.Thread(target=coordinator.close, name="closes").start()
+            with pytest.raises(ConfigurationError, match="closed"):
+                await receiving
+            assert time.monotonic() - start < SOON
+
+    run(main())
+
+
+# In steps ---------------------------------------------------------------------------------------
+
+
+def receiving(coordinator: RedisMessageCoordinator, wait: float = LONG) -> Receiving:
+    return coordinator.steps.receiving(WORKER, 1, LONG, wait=wait)
+
+
+@REAL
+def test_a_step_too_many_changes_nothing(coordinator: RedisMessageCoordinator) -> None:
+    steps = receiving(coordinator)
+    assert steps.step() is None
+    assert steps.descriptor is not None
+    assert steps.step() is None
+    coordinator.send_message(SENDER, WORKER, message(1))
+    end = time.monotonic() + PATIENCE
+    while (received := steps.step()) is None:
+        assert time.monotonic() < end
+    assert [each.message.payload["n"] for each in received] == [1]
+    coordinator.ack(WORKER, received[0].token)
+
+
+@REAL
+def test_steps_after_the_end_bring_nothing(
+    coordinator: RedisMessageCoordinator, backend: Backend, key_prefix: str
+) -> None:
+    steps = receiving(coordinator)
+    assert steps.step() is None
+    for _ in range(2):
+        steps.abandon()
+    coordinator.send_message(SENDER, WORKER, message(1))
+    assert steps.step() == []
+    assert backend.keys(f"{key_prefix}*interrupt*") == []
+    assert finish_all(coordinator) == [1]
+
+
+@REAL
+def test_what_was_woken_for_one_who_gives_up_is_another_ones(
+    coordinator: RedisMessageCoordinator, make: Make, backend: Backend, key_prefix: str
+) -> None:
+    # given two who wait, of whom the first is woken
+    first, second = receiving(coordinator), receiving(make())
+    assert first.step() is None
+    assert second.step() is None
+    coordinator.send_message(SENDER, WORKER, message(1))
+    # when it gives up before it looks
+    first.abandon()
+    # then the other is woken
+    end = time.monotonic() + SOON
+    while (received := second.step()) is None:
+        assert time.monotonic() < end, "the wake-up was lost"
+    coordinator.ack(WORKER, received[0].token)
+    assert backend.keys(f"{key_prefix}*interrupt*") == []
+
+
+@ONE_BACKEND
+def test_one_who_gives_up_keeps_the_connection_for_the_next(
+    coordinator: RedisMessageCoordinator, backend: Backend
+) -> None:
+    def connections() -> int:
+        return backend.client().info("stats")["total_connections_received"]
+
+    for _ in range(3):
+        first = receiving(coordinator)
+        assert first.step() is None
+        first.abandon()
+    before = connections()
+    for _ in range(5):
+        each = receiving(coordinator)
+        assert each.step() is None
+        each.abandon()
+    assert connections() - before <= 1  # that of the question
+
+
+@REAL
+def test_what_is_won_by_one_who_gives_up_is_given_back(
+    coordinator: RedisMessageCoordinator,
+) -> None:
+    coordinator.send_many(SENDER, [message(n) for n in range(5)])
+    steps = coordinator.steps.receiving(WORKER, 5, LONG, wait=0.0)
+    assert len(steps.step() or []) == 5
+    assert coordinator.receive(WORKER) is None
+    steps.abandon()
+    assert finish_all(coordinator) == list(range(5))
+    assert coordinator.stats(ONE).leased == 0

@@ -1,0 +1,304 @@
+"""`AsyncMessageCoordinator`: the methods of a coordinator, for asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
+
+from tta_agent_coordination import checks
+from tta_agent_coordination.aio.pool import DEFAULT_MAX_WORKERS, Pool
+from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
+from tta_agent_coordination.delivery import (
+    DeadLetter,
+    InboxStats,
+    LeaseOutcome,
+    MessageResult,
+    MessageSubscription,
+    ReceivedMessage,
+)
+from tta_agent_coordination.doctor import Report
+from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.keys import DEFAULT_KEY_PREFIX
+from tta_agent_coordination.message import AgentMessage, FailureType, MessageType
+
+
+class AsyncMessageCoordinator:
+    """Carries messages between agents, for asyncio.
+
+    Every method does, returns and raises what the one of the same name of `MessageCoordinator`
+    does. It runs in threads of the adapter's own; calls that wait hold none. Any number of event
+    loops may use one adapter.
+
+    A cancelled call that was begun goes on to its end in its thread: what it sent may be stored.
+    But a cancelled ``receive`` gives back what it won, and a cancelled ``request`` is taken back.
+    """
+
+    def __init__(
+        self, coordinator: RedisMessageCoordinator, *, max_workers: int = DEFAULT_MAX_WORKERS
+    ) -> None:
+        """Make an adapter; no thread runs before the first call.
+
+        Args:
+            coordinator: Does the work; stays the caller's to close, after the adapter.
+            max_workers: Threads at most. Calls beyond wait for one; calls that wait for a message
+                or a reply need none.
+
+        Raises:
+            TypeError, ValueError: An argument is wrong.
+        """
+        self._coordinator = checks.instance_of("coordinator", coordinator, RedisMessageCoordinator)
+        self._pool = Pool("coordinator", max_workers)
+        self._owns = False
+
+    @classmethod
+    def from_url(
+        cls,
+        url: str,
+        key_prefix: str = DEFAULT_KEY_PREFIX,
+        *,
+        max_workers: int = DEFAULT_MAX_WORKERS,
+        **options: Any,
+    ) -> Self:
+        """Make an adapter with a coordinator of its own, which is closed with it.
+
+        Args:
+            url: As for `RedisMessageCoordinator.from_url`.
+            key_prefix: What every key begins with.
+            max_workers: As for the constructor.
+            **options: As for `RedisMessageCoordinator`.
+
+        Raises:
+            ConfigurationError: The URL is of none of the forms there are.
+        """
+        adapter = cls(
+            RedisMessageCoordinator.from_url(url, key_prefix, **options), max_workers=max_workers
+        )
+        adapter._owns = True
+        return adapter
+
+    @property
+    def coordinator(self) -> RedisMessageCoordinator:
+        """The coordinator that does the work, for example for an `AgentWorker`."""
+        return self._coordinator
+
+    def __repr__(self) -> str:
+        """Name the coordinator."""
+        return f"<{type(self).__name__} of {self._coordinator!r}>"
+
+    async def send_message(
+        self, sender: AgentId, recipient: AgentId, message: AgentMessage, *, delay: float = 0.0
+    ) -> MessageResult:
+        """See `MessageCoordinator.send_message`.
+
+        After a cancellation it is not known whether the message is stored; to send the same one
+        again stores it once.
+        """
+        return await self._pool.run(
+            self._coordinator.send_message, sender, recipient, message, delay=delay
+        )
+
+    async def send_many(
+        self, sender: AgentId, messages: Iterable[AgentMessage]
+    ) -> list[MessageResult]:
+        """See `MessageCoordinator.send_many`."""
+        return await self._pool.run(self._coordinator.send_many, sender, list(messages))
+
+    async def broadcast_message(
+        self, sender: AgentId, message: AgentMessage, recipients: Iterable[AgentId]
+    ) -> list[MessageResult]:
+        """See `MessageCoordinator.broadcast_message`."""
+        return await self._pool.run(
+            self._coordinator.broadcast_message, sender, message, list(recipients)
+        )
+
+    async def subscribe_to_messages(
+        self,
+        agent_id: AgentId,
+        message_types: Iterable[MessageType],
+        *,
+        topics: Iterable[str] = (),
+    ) -> MessageSubscription:
+        """See `MessageCoordinator.subscribe_to_messages`."""
+        return await self._pool.run(
+            self._coordinator.subscribe_to_messages, agent_id, message_types, topics=topics
+        )
+
+    async def unsubscribe(self, subscription: MessageSubscription) -> None:
+        """See `MessageCoordinator.unsubscribe`."""
+        await self._pool.run(self._coordinator.unsubscribe, subscription)
+
+    async def publish(self, sender: AgentId, message: AgentMessage) -> list[MessageResult]:
+        """See `MessageCoordinator.publish`."""
+        return await self._pool.run(self._coordinator.publish, sender, message)
+
+    async def receive(
+        self, agent_id: AgentId, visibility_timeout: float = 5.0, *, wait: float = 0.0
+    ) -> ReceivedMessage | None:
+        """See `MessageCoordinator.receive`; cancelled, it releases what it had won."""
+        messages = await self.receive_many(agent_id, 1, visibility_timeout, wait=wait)
+        return messages[0] if messages else None
+
+    async def receive_many(
+        self,
+        agent_id: AgentId,
+        max_messages: int,
+        visibility_timeout: float = 5.0,
+        *,
+        wait: float = 0.0,
+    ) -> list[ReceivedMessage]:
+        """See `MessageCoordinator.receive_many`; cancelled, it releases what it had won."""
+        receiving = self._coordinator.steps.receiving(
+            agent_id, max_messages, visibility_timeout, wait=wait
+        )
+        with self._pool.call():
+            try:
+                while True:
+                    messages = await self._pool.run(receiving.step, self._pool.sleeping + 1)
+                    if messages is not None:
+                        return messages
+                    await self._pool.sleep(receiving.again_at, descriptor=receiving.descriptor)
+            except BaseException as error:
+                await self._pool.clean_up(receiving.abandon, error)
+                raise
+
+    async def ack(self, agent_id: AgentId, token: str) -> LeaseOutcome:
+        """See `MessageCoordinator.ack`."""
+        return await self._pool.run(self._coordinator.ack, agent_id, token)
+
+    async def ack_many(self, agent_id: AgentId, tokens: Sequence[str]) -> list[LeaseOutcome]:
+        """See `MessageCoordinator.ack_many`."""
+        return await self._pool.run(self._coordinator.ack_many, agent_id, tokens)
+
+    async def nack(
+        self,
+        agent_id: AgentId,
+        token: str,
+        failure: FailureType = FailureType.TRANSIENT,
+        error: str | None = None,
+        *,
+        delay: float | None = None,
+    ) -> LeaseOutcome:
+        """See `MessageCoordinator.nack`."""
+        return await self._pool.run(
+            self._coordinator.nack, agent_id, token, failure, error, delay=delay
+        )
+
+    async def extend(
+        self, agent_id: AgentId, token: str, visibility_timeout: float
+    ) -> LeaseOutcome:
+        """See `MessageCoordinator.extend`."""
+        return await self._pool.run(self._coordinator.extend, agent_id, token, visibility_timeout)
+
+    async def release(self, agent_id: AgentId, token: str) -> LeaseOutcome:
+        """See `MessageCoordinator.release`."""
+        return await self._pool.run(self._coordinator.release, agent_id, token)
+
+    async def recover_pending(self, agent_id: AgentId | None = None) -> int:
+        """See `MessageCoordinator.recover_pending`."""
+        return await self._pool.run(self._coordinator.recover_pending, agent_id)
+
+    async def configure(
+        self,
+        *,
+        queue_size: int | None = None,
+        retry_attempts: int | None = None,
+        backoff_base: float | None = None,
+        backoff_factor: float | None = None,
+        backoff_max: float | None = None,
+        dedup_window: float | None = None,
+        dead_letter_limit: int | None = None,
+        max_message_bytes: int | None = None,
+    ) -> None:
+        """See `MessageCoordinator.configure`."""
+        await self._pool.run(
+            self._coordinator.configure,
+            queue_size=queue_size,
+            retry_attempts=retry_attempts,
+            backoff_base=backoff_base,
+            backoff_factor=backoff_factor,
+            backoff_max=backoff_max,
+            dedup_window=dedup_window,
+            dead_letter_limit=dead_letter_limit,
+            max_message_bytes=max_message_bytes,
+        )
+
+    async def stats(self, agent_id: AgentId) -> InboxStats:
+        """See `MessageCoordinator.stats`."""
+        return await self._pool.run(self._coordinator.stats, agent_id)
+
+    async def purge(self, agent_id: AgentId) -> int:
+        """See `MessageCoordinator.purge`."""
+        return await self._pool.run(self._coordinator.purge, agent_id)
+
+    async def dead_letters(
+        self, agent_id: AgentId, *, limit: int = 100, offset: int = 0
+    ) -> list[DeadLetter]:
+        """See `MessageCoordinator.dead_letters`."""
+        return await self._pool.run(
+            self._coordinator.dead_letters, agent_id, limit=limit, offset=offset
+        )
+
+    async def replay_dead_letters(
+        self,
+        agent_id: AgentId,
+        *,
+        message_ids: Sequence[str] | None = None,
+        to: AgentId | None = None,
+        limit: int | None = None,
+    ) -> int:
+        """See `MessageCoordinator.replay_dead_letters`."""
+        return await self._pool.run(
+            self._coordinator.replay_dead_letters,
+            agent_id,
+            message_ids=message_ids,
+            to=to,
+            limit=limit,
+        )
+
+    async def purge_dead_letters(
+        self, agent_id: AgentId, *, message_ids: Sequence[str] | None = None
+    ) -> int:
+        """See `MessageCoordinator.purge_dead_letters`."""
+        return await self._pool.run(
+            self._coordinator.purge_dead_letters, agent_id, message_ids=message_ids
+        )
+
+    async def request(
+        self, sender: AgentId, recipient: AgentId, payload: dict[str, Any], *, timeout: float
+    ) -> AgentMessage:
+        """See `MessageCoordinator.request`; cancelled, it is taken back."""
+        asking = self._coordinator.steps.asking(sender, recipient, payload, timeout=timeout)
+        with self._pool.call(), asking as pending:
+            try:
+                await self._pool.run(asking.send)
+                await self._pool.sleep(asking.deadline, event=pending)
+            except BaseException as error:
+                await self._pool.clean_up(asking.take_back, error)
+                raise
+            if not pending.done():
+                await self._pool.run(asking.take_back)
+                raise asking.timed_out()
+        return asking.read(pending.result())
+
+    async def check(self) -> Report:
+        """See `RedisMessageCoordinator.check`."""
+        return await self._pool.run(self._coordinator.check)
+
+    async def close(self) -> None:
+        """Let calls that wait fail and short ones finish, and end the threads.
+
+        A coordinator that `from_url` made is closed, too. Safe to repeat.
+        """
+        await self._pool.close(self._close_coordinator)
+
+    async def __aenter__(self) -> Self:
+        """Return itself; closed at the end of the ``async with``."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close."""
+        await self.close()
+
+    def _close_coordinator(self) -> None:
+        if self._owns:
+            self._coordinator.close()

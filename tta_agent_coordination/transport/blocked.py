@@ -1,0 +1,47 @@
+"""A blocking command under way, and how to learn that it is answered."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from tta_agent_coordination.transport.wire import Connection
+
+
+class Blocked:
+    """A command that the server answers later.
+
+    Attributes:
+        reply: The answer, once it was read.
+    """
+
+    def __init__(self, connection: Connection | None = None) -> None:
+        """Note where the answer will come; None: nowhere, for it could not be sent."""
+        self._connection = connection
+        # Of redis-py's connections, but not of those that fakeredis has in their place.
+        self._channel: Any = getattr(connection, "channel", None)
+        self.reply: Any = None
+
+    def __call__(self, timeout: float) -> bool:
+        """Say whether the answer has come, or never will; wait for it up to `timeout` seconds."""
+        if self._connection is None or self._is_closed:
+            return True
+        return self._connection.can_read(timeout)
+
+    @property
+    def _is_closed(self) -> bool:
+        # Closed elsewhere: to ask the connection would open it again.
+        return self._channel is not None and self._channel.fileno() < 0
+
+    def descriptor(self) -> int | None:
+        """Return a file descriptor that can be read once the answer has come; the caller's own.
+
+        It is a duplicate, so that it stays what it is when the connection is closed elsewhere.
+
+        Returns:
+            None if there is none to be had: `__call__` has to be asked now and then.
+        """
+        try:
+            return None if self._channel is None else os.dup(self._channel.fileno())
+        except OSError:  # closed meanwhile, or the process has too many
+            return None
