@@ -19,7 +19,14 @@ from cattrs.v import format_exception
 from tta_agent_coordination.checks import describe
 from tta_agent_coordination.errors import MessageDecodeError, MessageTooLargeError
 from tta_agent_coordination.identity import AgentId
-from tta_agent_coordination.message import AgentMessage, RoutingKey
+from tta_agent_coordination.message import (
+    PLAIN_ID,
+    AgentMessage,
+    MessagePriority,
+    MessageType,
+    RoutingKey,
+    trusted_message,
+)
 
 FORMAT_VERSION = 1
 MAX_DEPTH = 500
@@ -32,6 +39,9 @@ another could not read.
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _TOO_DEEP = f"a payload may be nested {MAX_DEPTH} levels deep at most"
+_PLAIN_FIELDS = {"v", "id", "from", "to", "payload", "at", "type", "priority"}
+_TYPES = {kind.value: kind for kind in MessageType}
+_PRIORITIES = {priority.value: priority for priority in MessagePriority}
 _NAMES = {
     "message_id": "id",
     "sender": "from",
@@ -98,6 +108,9 @@ def _converter(*, detailed: bool) -> Converter:
     converter.register_structure_hook(
         AgentMessage, make_dict_structure_fn(AgentMessage, converter, **fields)
     )
+    # Always there: comparing with a default would make a new id and ask the clock, for nothing.
+    fields |= {name: override(rename=_NAMES[name]) for name in ("message_id", "timestamp")}
+    fields |= {name: override(omit=True) for name in ("sender", "recipient")}  # `encode` adds them
     converter.register_unstructure_hook(
         AgentMessage,
         make_dict_unstructure_fn(AgentMessage, converter, _cattrs_omit_if_default=True, **fields),
@@ -109,6 +122,7 @@ def _converter(*, detailed: bool) -> Converter:
 _fast, _careful = _converter(detailed=False), _converter(detailed=True)
 _unstructure: Callable[[AgentMessage], dict[str, Any]] = _fast.get_unstructure_hook(AgentMessage)
 _structure: Callable[[object, type], AgentMessage] = _fast.get_structure_hook(AgentMessage)
+_loads = json.JSONDecoder().raw_decode
 _dumps = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 _dumps_ascii = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -155,19 +169,51 @@ def decode(raw: bytes) -> AgentMessage:
         MessageDecodeError: The bytes are no message; the text names the path of the bad field.
     """
     try:
+        text = raw.decode()
+        data, end = _loads(text)
+        if end == len(text):
+            return _plain(data)
+    except Exception:  # noqa: BLE001, S110 - whatever it is, it is met again
+        pass
+    return _decode_carefully(raw)
+
+
+def _plain(data: dict[str, Any]) -> AgentMessage:
+    """Return the message of fields as `encode` writes them.
+
+    Most messages have no others, and what is checked here needs no validator of the model.
+
+    Raises:
+        Exception: They are not, which need not mean that they are no message.
+    """
+    payload, moment, priority = data["payload"], data["at"], data.get("priority", 5)
+    if (
+        type(payload) is not dict
+        or type(moment) is not int
+        or type(priority) is not int
+        or not _PLAIN_FIELDS.issuperset(data)
+        or PLAIN_ID.fullmatch(data["id"]) is None
+    ):
+        return _structure(data, AgentMessage)
+    return trusted_message(
+        parse_agent_id(data["from"]),
+        parse_agent_id(data["to"]),
+        cast("dict[str, Any]", payload),
+        _TYPES[data.get("type", MessageType.EVENT)],
+        _PRIORITIES[priority],
+        data["id"],
+        from_microseconds(moment),
+    )
+
+
+def _decode_carefully(raw: bytes) -> AgentMessage:
+    try:
         data = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise MessageDecodeError(f"stored bytes are no JSON: {error}", raw=raw) from error
     if not isinstance(data, dict):
         raise MessageDecodeError(f"a stored message is an object, not {describe(data)}", raw=raw)
     fields = cast("dict[str, Any]", data)
-    try:
-        return _structure(fields, AgentMessage)
-    except Exception:  # noqa: BLE001 - whatever it is, it is met again
-        return _decode_carefully(fields, raw)
-
-
-def _decode_carefully(fields: dict[str, Any], raw: bytes) -> AgentMessage:
     try:
         return _careful.structure(fields, AgentMessage)
     except Exception as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import Any, cast
@@ -65,6 +66,8 @@ class RoutingKey:
 
 
 def _message_type(value: object) -> MessageType:
+    if type(value) is MessageType:  # the usual case, in a tenth of the time
+        return value
     try:
         return MessageType(value)
     except ValueError:
@@ -74,6 +77,8 @@ def _message_type(value: object) -> MessageType:
 
 
 def _priority(value: object) -> MessagePriority:
+    if type(value) is MessagePriority:
+        return value
     # True equals 1 and would pass for LOW.
     if isinstance(value, int) and not isinstance(value, bool) and value in (1, 5, 9):
         return MessagePriority(value)
@@ -83,7 +88,7 @@ def _priority(value: object) -> MessagePriority:
 
 
 def _object(name: str, value: object) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, (dict, Mapping)):  # dict first: asking an ABC takes longer
         raise TypeError(f"{name} must be a JSON object (a dict), not {checks.describe(value)}")
     return dict(cast("Mapping[Any, Any]", value))
 
@@ -100,8 +105,14 @@ def _headers(value: object) -> dict[str, str]:
     return headers
 
 
+PLAIN_ID = re.compile("[!-~]{6,128}")
+"""Most ids; others may have any printable characters."""
+
+
 def _check_message_id(_owner: object, _attribute: object, value: object) -> None:
     checks.instance_of("message_id", value, str)
+    if PLAIN_ID.fullmatch(str(value)):
+        return
     text = str(value)
     if not 6 <= len(text) <= 128 or not text.isprintable() or " " in text or not _encodes(text):
         raise ValueError(
@@ -125,6 +136,11 @@ def _agent(_owner: object, attribute: attrs.Attribute[Any], value: object) -> No
     checks.instance_of(attribute.name, value, AgentId)
 
 
+def _agent_or_none(_owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None:
+        checks.instance_of(attribute.name, value, AgentId)
+
+
 def _routing(_owner: object, attribute: attrs.Attribute[Any], value: object) -> None:
     checks.instance_of(attribute.name, value, RoutingKey)
 
@@ -139,6 +155,9 @@ def _new_message_id() -> str:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+_NO_ROUTING = RoutingKey()
 
 
 @attrs.frozen
@@ -178,19 +197,49 @@ class AgentMessage:
     priority: MessagePriority = attrs.field(
         default=MessagePriority.NORMAL, converter=_priority, kw_only=True
     )
-    routing: RoutingKey = attrs.field(default=RoutingKey(), validator=_routing, kw_only=True)
+    routing: RoutingKey = attrs.field(default=_NO_ROUTING, validator=_routing, kw_only=True)
     message_id: str = attrs.field(
         factory=_new_message_id, validator=_check_message_id, kw_only=True
     )
     timestamp: datetime = attrs.field(factory=_now, validator=_check_timestamp, kw_only=True)
     correlation_id: str | None = attrs.field(default=None, validator=_text_or_none, kw_only=True)
-    reply_to: AgentId | None = attrs.field(
-        default=None, validator=attrs.validators.optional(_agent), kw_only=True
-    )
+    reply_to: AgentId | None = attrs.field(default=None, validator=_agent_or_none, kw_only=True)
     ttl: float | None = attrs.field(default=None, converter=_ttl, kw_only=True)
     headers: dict[str, str] = attrs.field(
         factory=dict[str, str], converter=_headers, hash=False, kw_only=True
     )
+
+
+_set: Callable[[object, str, object], None] = object.__setattr__
+
+
+def trusted_message(
+    sender: AgentId,
+    recipient: AgentId,
+    payload: dict[str, Any],
+    message_type: MessageType,
+    priority: MessagePriority,
+    message_id: str,
+    timestamp: datetime,
+) -> AgentMessage:
+    """Make a message of values that were checked, in a third of the time.
+
+    It is not copied, nor checked again: for the codec, which has just read the values.
+    """
+    message = object.__new__(AgentMessage)
+    _set(message, "sender", sender)
+    _set(message, "recipient", recipient)
+    _set(message, "payload", payload)
+    _set(message, "message_type", message_type)
+    _set(message, "priority", priority)
+    _set(message, "routing", _NO_ROUTING)
+    _set(message, "message_id", message_id)
+    _set(message, "timestamp", timestamp)
+    _set(message, "correlation_id", None)
+    _set(message, "reply_to", None)
+    _set(message, "ttl", None)
+    _set(message, "headers", {})
+    return message
 
 
 def types_of(value: Iterable[MessageType]) -> tuple[MessageType, ...]:

@@ -269,3 +269,33 @@ def test_only_one_of_two_holders_can_finish_a_message(make: Make, later: Later) 
     outcomes = [coordinator.nack(WORKER, old.token), coordinator.nack(WORKER, new.token)]
     assert outcomes == [STALE, DONE]
     assert drain(coordinator) == [1]
+
+
+def test_a_token_that_is_there_twice_counts_once(coordinator: RedisMessageCoordinator) -> None:
+    send(coordinator, 1, 2)
+    first, second = take(coordinator).token, take(coordinator).token
+    unknown = f"{'0' * 16}:nobody"
+    tokens = [first, unknown, second, first]
+    assert coordinator.ack_many(WORKER, tokens) == [DONE, UNKNOWN, DONE, ALREADY_DONE]
+    assert coordinator.ack_many(WORKER, [first, "no token"]) == [ALREADY_DONE, UNKNOWN]
+
+
+def test_of_two_tokens_of_one_message_only_the_live_one_counts(
+    coordinator: RedisMessageCoordinator,
+) -> None:
+    send(coordinator, 1)
+    old = take(coordinator).token
+    coordinator.release(WORKER, old)
+    new = take(coordinator).token
+    assert coordinator.ack_many(WORKER, [old, new, old]) == [STALE, DONE, STALE]
+
+
+@pytest.mark.backend("valkey")
+def test_thousands_of_tokens_are_settled_in_scripts_of_a_thousand(
+    coordinator: RedisMessageCoordinator, client: Client
+) -> None:
+    send(coordinator, *range(2100))
+    tokens = [one.token for one in coordinator.receive_many(WORKER, 2100, LONG)]
+    before = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+    assert coordinator.ack_many(WORKER, tokens) == [DONE] * 2100
+    assert client.info("commandstats")["cmdstat_evalsha"]["calls"] - before <= 4

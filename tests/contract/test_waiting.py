@@ -376,6 +376,23 @@ def test_a_wait_leaves_other_calls_alone(
         assert answer() is None
 
 
+def test_a_server_that_forgets_its_scripts_meanwhile_wakes_all_the_same(
+    own_server: OwnServers,
+) -> None:
+    server = own_server()
+    with (
+        RedisMessageCoordinator(server.client()) as sender,
+        RedisMessageCoordinator(server.client()) as consumer,
+        waiting(consumer) as answer,
+    ):
+        eventually(lambda: server.admin.info("clients")["blocked_clients"])
+        server.admin.script_flush()
+        start = time.monotonic()
+        send(sender, 1)
+        assert numbers([answer()]) == [1]
+        assert time.monotonic() - start < SOON
+
+
 @pytest.mark.backend(*REAL_BACKENDS)
 def test_closing_ends_a_wait(make: Make, blocked: Callable[[int], None]) -> None:
     coordinator = make()

@@ -387,6 +387,7 @@ def test_a_message_can_be_sent_for_later_and_is_sent_once(
         "delivered": True,
         "error": None,
         "duplicate": False,
+        "replicas": None,
     }
     assert again == Ran(0, "my-own-id sent to analyst, which had it before\n", "")
     assert coordinator.stats(INBOX).delayed == 1

@@ -156,8 +156,9 @@ def test_an_agent_that_is_none_is_refused(
 
 @pytest.mark.backend("fakeredis")
 def test_an_object_without_an_id_is_refused(registry: RedisAgentRegistry) -> None:
-    with pytest.raises(AttributeError, match="agent_id"):
-        registry.register(object())
+    for call in (registry.register, registry.restore_state_if_available):
+        with pytest.raises(TypeError, match=r"agent\.agent_id must be an AgentId, not None"):
+            call(object())
 
 
 @pytest.mark.backend("fakeredis")

@@ -171,3 +171,28 @@ def test_the_log_tells_of_an_outage_once_and_of_its_trials_only_when_debugging(
         ("DEBUG", "half-open after open"),
         ("INFO", "closed after half-open"),
     ]
+
+
+class PeculiarError(Exception):
+    """Cannot be made of its arguments."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(f"{one} {two}")
+
+
+@pytest.mark.parametrize("error", [ConnectionError("gone"), PeculiarError("gone", "away")])
+def test_the_error_of_a_caller_keeps_its_traceback_and_the_refusal_holds_none(
+    error: Exception,
+) -> None:
+    breaker = Breaker("test", trial_time=1.0)
+    for _ in range(policy.BREAKER_FAILURES):
+        with pytest.raises(type(error)) as caught:
+            raise error
+        breaker.failed(caught.value, trial=False)
+        assert error.__traceback__ is not None
+
+    with pytest.raises(CoordinatorCircuitOpenError, match="gone") as refused:
+        breaker.admit()
+    cause = refused.value.__cause__
+    assert cause is not None
+    assert cause.__traceback__ is None

@@ -2,20 +2,37 @@
 
 import logging
 import time
+from functools import partial
+from typing import Any
 
 import pytest
 
 from tests.conftest import OwnServers
 from tests.support.waiting import eventually, holds_within
 from tests.workers.conftest import Coordinators
-from tests.workers.given import ASKER, OWN, SHARED, Gate, Payload, Scripted, Serve, event, send
+from tests.workers.given import (
+    ASKER,
+    LONG,
+    OWN,
+    SHARED,
+    Gate,
+    Payload,
+    Scripted,
+    Serve,
+    event,
+    in_thread,
+    send,
+)
 from tta_agent_coordination import (
     AgentId,
     AgentWorker,
     CoordinatorUnavailableError,
+    Liveness,
     RedisAgentRegistry,
     RedisMessageCoordinator,
 )
+from tta_agent_coordination.registry.local import LocalAgent
+from tta_agent_coordination.worker.crew import Crew
 
 ALL = pytest.mark.backend("fakeredis", "valkey", "redis62", "cluster")
 REAL = pytest.mark.backend("valkey", "cluster")
@@ -268,3 +285,87 @@ def test_a_worker_stops_though_it_cannot_deregister(
         proxy.refuse()
         assert worker.stop() is True
     assert "deregistering agent greeter:1 failed" in caplog.text
+
+
+class Counting(Scripted):
+    """Exports how much it has handled."""
+
+    def export_state(self) -> Payload:
+        return {"handled": len(self.got)}
+
+    def process(self, payload: Payload) -> Payload:
+        answer = self._act(payload)
+        self.got.append(payload)
+        return answer
+
+
+@pytest.mark.guarantee("3.5", "4.3")
+@ONE
+def test_what_handlers_change_while_a_worker_drains_is_exported(
+    backend, key_prefix: str, coordinator: Coordinator, serve: Serve
+) -> None:
+    with RedisAgentRegistry(backend.client(), key_prefix) as registry:
+        gate = Gate()
+        worker = serve(Counting(gate), coordinator, registry=registry, drain_timeout=LONG)
+        send(coordinator, event(1))
+        gate.wait_for(1)
+        registry.heartbeat(OWN)
+        assert [one.agent_id for one in registry.discover()] == [OWN]
+
+        # while it drains it is alive, and nobody is sent to it
+        stopped = in_thread(worker.stop, "stopper")
+        eventually(lambda: registry.get(OWN).status == "stopping")
+        assert registry.discover() == []
+        assert registry.heartbeat(OWN)
+        assert registry.get(OWN).liveness is Liveness.ALIVE
+        assert registry.get(OWN).well
+        gate.open.set()
+        assert stopped()
+
+        # and its successor gets what it came to
+        assert registry.get(OWN) is None
+        successor = Counting(gate)
+        given: list[Payload] = []
+        successor.import_state = given.append
+        registry.register(successor)
+        assert given == [{"handled": 1}]
+        assert registry.discover() != []
+
+
+@pytest.mark.guarantee("3.7")
+@ONE
+def test_a_beat_of_a_thousand_agents_of_a_worker_is_two_round_trips(
+    backend, key_prefix: str, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a worker with a thousand agents, of which one has a message
+    ids = [AgentId("crowd", str(number)) for number in range(1000)]
+    send(coordinator, event(1, ids[7]))
+    worker = AgentWorker([Scripted(agent_id=one) for one in ids], coordinator)
+    worker._crew = Crew(worker._agents, coordinator, worker._options, worker._loop)
+    with RedisAgentRegistry(backend.client(), key_prefix) as registry:
+        pulse = registry._pulses.get()
+        for agent in worker._agents:
+            pulse.agents.add(
+                LocalAgent(agent, ttl=30.0, epoch=1, load=partial(worker._load, agent))
+            )
+        trips: list[str] = []
+        for gate in (coordinator.link.commands, registry._beat_link.commands):
+            monkeypatch.setattr(gate, "run", counted(gate.run, trips))
+
+        # when they beat, and once more
+        for _ in range(2):
+            registry._pulses.get()._survey.take(pulse.agents.all(), LONG)
+            pulse._beat(pulse.agents.all())
+
+        # then their inboxes were asked in one round trip each time
+        assert len(trips) == 4
+        assert registry.get(ids[7]).load.depth == 1
+        assert registry.get(ids[8]).load.depth == 0
+
+
+def counted(run: Any, trips: list[str]) -> Any:
+    def count(key: str, *commands: Any) -> Any:
+        trips.append(key)
+        return run(key, *commands)
+
+    return count

@@ -25,12 +25,12 @@ from tests.workers.given import (
 from tta_agent_coordination import (
     Agent,
     AgentId,
+    AgentMessage,
     AgentWorker,
     ConfigurationError,
     CoordinatorUnavailableError,
     RedisMessageCoordinator,
 )
-from tta_agent_coordination.agents.agent import CurrentMessage
 from tta_agent_coordination.worker.desk import Desk, Task
 from tta_agent_coordination.worker.renewer import Renewer
 
@@ -214,6 +214,7 @@ def test_stop_without_drain_leaves_handlers_alone(
     begun = time.monotonic()
     assert worker.stop(drain=False) is False
     assert time.monotonic() - begun < 4.0
+    assert task.lease_lost
     assert task.current.lease_lost
     assert "1 handlers run on" in caplog.text
 
@@ -322,14 +323,12 @@ def test_a_worker_is_a_context_manager(coordinator: Coordinator) -> None:
 @pytest.mark.guarantee("4.3")
 @ONE
 def test_an_agent_that_does_not_start_leaves_nothing_behind(coordinator: Coordinator) -> None:
-    class Broken(Agent):
-        agent_id = AgentId("broken")
-
+    class Broken(Scripted):
         def start(self) -> None:
             raise OSError("no model")
 
     fine = Scripted()
-    worker = AgentWorker([fine, Broken()], coordinator)
+    worker = AgentWorker([fine, Broken(agent_id=AgentId("broken"))], coordinator)
     with pytest.raises(OSError, match="no model"):
         worker.start()
     assert fine.life == ["start", "stop"]
@@ -341,7 +340,7 @@ def test_an_agent_that_does_not_start_leaves_nothing_behind(coordinator: Coordin
 def test_what_the_stop_of_an_agent_raises_is_logged(
     coordinator: Coordinator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Stubborn(Agent):
+    class Stubborn(Scripted):
         agent_id = OWN
 
         def __init__(self, error: Exception) -> None:
@@ -366,6 +365,10 @@ def test_wrong_arguments_are_refused(coordinator: Coordinator) -> None:
         AgentWorker([], coordinator)
     with pytest.raises(TypeError, match="each agent"):
         AgentWorker([object()], coordinator)
+    with pytest.raises(TypeError, match="an agent or several, not 5"):
+        AgentWorker(5, coordinator)
+    with pytest.raises(ValueError, match="2 agents of a worker have the id greeter:1"):
+        AgentWorker([agent, Scripted()], coordinator)
     with pytest.raises(TypeError, match="coordinator"):
         AgentWorker(agent, object())
     for wrong in (
@@ -377,6 +380,28 @@ def test_wrong_arguments_are_refused(coordinator: Coordinator) -> None:
     ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             AgentWorker(agent, coordinator, **wrong)
+
+
+class Eventful(Agent):
+    """Writes no ``process``, for nobody asks it anything."""
+
+    def on_event(self, message: AgentMessage) -> None:
+        del message
+
+
+@pytest.mark.guarantee("4.1")
+@pytest.mark.backend("fakeredis")
+def test_an_agent_that_handles_nothing_is_refused(coordinator: Coordinator) -> None:
+    bare = Agent(OWN)
+    with pytest.raises(TypeError, match="greeter:1 handles nothing: write its process"):
+        AgentWorker(bare, coordinator)
+
+    AgentWorker(Eventful(OWN), coordinator)
+    bare.on(topic="news")(lambda _: None)
+    AgentWorker(bare, coordinator)
+    assigned = Agent(OWN)
+    assigned.process = lambda payload: payload
+    AgentWorker(assigned, coordinator)
 
 
 @pytest.mark.guarantee("4.3")
@@ -418,8 +443,8 @@ def test_acks_do_not_wait_for_a_free_thread_when_others_take_them_all(
 ) -> None:
     # given two inboxes on two servers, of which one keeps the only thread busy
     send(coordinator, event(9, SHARED))
-    leased = coordinator.receive(SHARED, 30.0)
-    assert leased is not None
+    [feed] = coordinator.feed([SHARED])
+    [(_, leased)], _ = feed.exchange({}, 1, 30.0)
     gate = Gate()
     worker = serve(Scripted(gate), coordinator, threads=1)
     feeds = {fetcher.feed.agent_ids[0]: fetcher for fetcher in worker._crew._fetchers.values()}
@@ -428,7 +453,7 @@ def test_acks_do_not_wait_for_a_free_thread_when_others_take_them_all(
 
     # when something of the other inbox is done, and its fetcher looks for a free thread
     desk, fetcher = worker._crew.desk, feeds[SHARED]
-    desk.put_back_done(fetcher.feed, [Task(fetcher.feed, SHARED, CurrentMessage(leased), 0.0)])
+    desk.put_back_done(fetcher.feed, [Task(fetcher.feed, SHARED, leased, 0.0)])
     fetcher.wake()
 
     # then it is acknowledged all the same
@@ -485,6 +510,21 @@ def test_an_ack_that_fails_while_the_fetcher_waits_is_made_later(
 
 
 @pytest.mark.guarantee("4.3")
+@pytest.mark.backend("fakeredis")
+def test_one_command_acknowledges_so_many_at_most(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tta_agent_coordination.worker.desk.MOST_A_SCRIPT", 2)
+    coordinator.send_many(ASKER, [event(number) for number in range(5)])
+    [feed] = coordinator.feed([OWN])
+    found, _ = feed.exchange({}, 5, 30.0)
+    tasks = [Task(feed, inbox, delivery, 0.0) for inbox, delivery in found]
+    desk = Desk(5)
+    desk.put_back_done(feed, tasks)
+    assert [desk.take_done(feed) for _ in range(4)] == [tasks[:2], tasks[2:4], tasks[4:], []]
+
+
+@pytest.mark.guarantee("4.3")
 @ONE
 def test_only_handlers_that_run_are_told_that_a_worker_does_not_wait_for_them(
     coordinator: Coordinator,
@@ -492,12 +532,15 @@ def test_only_handlers_that_run_are_told_that_a_worker_does_not_wait_for_them(
     coordinator.send_many(ASKER, [event(number) for number in range(2)])
     [feed] = coordinator.feed([OWN])
     found, _ = feed.exchange({}, 2, 30.0)
-    tasks = [Task(feed, inbox, CurrentMessage(received), 0.0) for inbox, received in found]
+    tasks = [Task(feed, inbox, delivery, 0.0) for inbox, delivery in found]
     desk = Desk(2)
     assert desk.reserve(0.0) == 2
     assert desk.put(tasks)
     tasks[0].finished = True
     Renewer(desk, 30.0, None, lambda _: None).give_up()
-    assert [task.current.lease_lost for task in tasks] == [False, True]
+    assert [task.lease_lost for task in tasks] == [False, True]
+    # what began later is told as well
+    current = [task.begin(task.delivery.decode()) for task in tasks]
+    assert [one.lease_lost for one in current] == [False, True]
     assert desk.stop() == tasks
     assert (desk.stop(), desk.free, desk.busy) == ([], 2, 0)

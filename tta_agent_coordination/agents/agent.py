@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
@@ -56,7 +55,7 @@ class CurrentMessage:
     """
 
     received: ReceivedMessage
-    _lost: threading.Event = attrs.field(factory=threading.Event, init=False)
+    _lost: bool = attrs.field(default=False, init=False)
 
     @property
     def message(self) -> AgentMessage:
@@ -66,11 +65,11 @@ class CurrentMessage:
     @property
     def lease_lost(self) -> bool:
         """Whether somebody else may be handling it by now: give up what is not done yet."""
-        return self._lost.is_set()
+        return self._lost
 
     def lose_lease(self) -> None:
         """Note that the lease is lost; the worker does."""
-        self._lost.set()
+        self._lost = True
 
 
 _current: contextvars.ContextVar[CurrentMessage | None] = contextvars.ContextVar(
@@ -223,6 +222,15 @@ class Agent(AgentProxy):
             return function
 
         return register
+
+    @property
+    def handles_something(self) -> bool:
+        """Whether it has a ``process`` or another method of its own for messages, or a handler."""
+        own = ("process", "on_event", "handle")
+        return bool(self._routes) or any(
+            getattr(getattr(self, name), "__func__", None) is not getattr(Agent, name)
+            for name in own
+        )
 
     def process(self, payload: Payload) -> Payload | Awaitable[Payload]:
         """Refuse: this agent handles only what its handlers name."""

@@ -12,6 +12,8 @@ from tta_agent_coordination.identity import AgentId
 
 RUNNING = "running"
 """The status of an agent that says nothing else of itself."""
+STOPPING = "stopping"
+"""The status of an agent whose worker takes no more messages and finishes those it has."""
 UNHEALTHY = "unhealthy"
 """The status of an agent whose health check is bad."""
 UNRESPONSIVE = "unresponsive"
@@ -61,8 +63,8 @@ class AgentRecord:
         registered_at: When this registration was made, by the server's clock.
         last_beat: Its last beat, by the server's clock.
         heartbeat_ttl: Seconds that a beat is good for.
-        status: What the agent says of itself; ``running`` if nothing, and `UNHEALTHY` or
-            `UNRESPONSIVE` in its place where that is so.
+        status: What the agent says of itself; ``running`` if nothing, and `STOPPING`, `UNHEALTHY`
+            or `UNRESPONSIVE` in its place where that is so.
         capabilities: What it can do.
         load: How busy it was at its last beat.
         process: Where it runs, as ``host:pid``.

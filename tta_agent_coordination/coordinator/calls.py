@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,11 +16,12 @@ from tta_agent_coordination.coordinator.replication import Replicas
 from tta_agent_coordination.identity import REPLY_TYPE, AgentId
 from tta_agent_coordination.keys import Keys
 from tta_agent_coordination.policy import InboxPolicy
-from tta_agent_coordination.transport.gate import Command, Gate
+from tta_agent_coordination.transport.command import Command, Head, Word
+from tta_agent_coordination.transport.gate import Gate
 from tta_agent_coordination.transport.link import Link
 from tta_agent_coordination.transport.scripts import Script
 
-Argument = bytes | str | int | float
+Argument = Word
 
 
 def microseconds(seconds: float) -> int:
@@ -32,9 +34,14 @@ def milliseconds(seconds: float) -> int:
     return max(round(seconds * 1000), 1)
 
 
+_dice = random.Random()
+os.register_at_fork(after_in_child=_dice.seed)
+
+
 def new_call_id() -> str:
     """Return what a script recognizes a repeated call by; also the nonce of a lease."""
-    return os.urandom(8).hex()
+    # To ask the system each time would give the interpreter to another thread in mid-call.
+    return f"{_dice.getrandbits(64):016x}"
 
 
 def lifetime(agent_id: AgentId) -> int:
@@ -78,6 +85,7 @@ class Calls:
         policy: What is asked of inboxes; replaced as a whole by ``configure``.
         consumer_name: The name under which messages are leased; None for ``host:pid``.
         replicas: What waits for replicas after a send; None: nothing does.
+        key: Returns a key of an inbox, to find its server by.
     """
 
     link: Link
@@ -85,11 +93,13 @@ class Calls:
     policy: InboxPolicy
     consumer_name: str | None = attrs.field(validator=_check_name)
     replicas: Replicas | None = None
-    _prefixes: Any = attrs.field(init=False)
+    key: Callable[[AgentId], str] = attrs.field(init=False)
+    _heads: Any = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        """Cache what begins the same command again and again."""
-        self._prefixes = lru_cache(maxsize=4096)(self._prefix)
+        """Cache what begins the same command again and again, and where it goes."""
+        self._heads = lru_cache(maxsize=4096)(self._head)
+        self.key = lru_cache(maxsize=4096)(self._key)
 
     @property
     def holder(self) -> str:
@@ -98,7 +108,7 @@ class Calls:
 
     def command(self, script: Script, agent_id: AgentId, arguments: Sequence[Argument]) -> Command:
         """Return the command that runs `script` on the inbox of `agent_id`."""
-        return Command((*self._prefixes(script, agent_id), *arguments), script)
+        return Command(tuple(arguments), script, self._heads(script, agent_id))
 
     def run(self, script: Script, agent_id: AgentId, *arguments: Argument) -> Any:
         """Run `script` through the gate for commands and return its reply."""
@@ -137,34 +147,33 @@ class Calls:
             Its reply, and how many replicas have it if that is asked.
         """
         if self.replicas is None:
-            return self.run_command(command)[0], None
+            return self.run_command(agent_id, command)[0], None
         answers, replicas = self._store(agent_id, [command])
         return answers[0], replicas
 
     def _store(
         self, agent_id: AgentId, commands: Sequence[Command]
     ) -> tuple[list[Any], int | None]:
-        run, key = self.link.commands.run, _key_of(commands[0])
+        run, key = self.link.commands.run, self.key(agent_id)
         if self.replicas is None:
             return run(key, *commands), None
         answers = run(key, *commands, *self.replicas.after(agent_id))
         return answers[: len(commands)], self.replicas.count(answers)
 
-    def run_command(self, command: Command) -> list[Any]:
-        """Run one command through the gate for commands; its reply is the only one."""
-        return self.link.commands.run(_key_of(command), command)
+    def run_command(self, agent_id: AgentId, command: Command) -> list[Any]:
+        """Run one command on an inbox through the gate for commands; its reply is the only one."""
+        return self.link.commands.run(self.key(agent_id), command)
 
     def _run(
         self, gate: Gate, script: Script, agent_id: AgentId, arguments: Sequence[Argument]
     ) -> Any:
         command = self.command(script, agent_id, arguments)
-        return gate.run(_key_of(command), command)[0]
+        return gate.run(self.key(agent_id), command)[0]
 
-    def _prefix(self, script: Script, agent_id: AgentId) -> tuple[Argument, ...]:
+    def _key(self, agent_id: AgentId) -> str:
+        return self.keys.inbox(agent_id)["messages"]
+
+    def _head(self, script: Script, agent_id: AgentId) -> Head:
         keys = self.keys.inbox(agent_id)
-        return ("EVALSHA", script.sha, len(script.keys), *(keys[name] for name in script.keys))
-
-
-def _key_of(command: Command) -> str:
-    # EVALSHA sha number-of-keys key …
-    return str(command.words[3])
+        names = (keys[name] for name in script.keys)
+        return Head.of(("EVALSHA", script.sha, len(script.keys), *names))

@@ -91,8 +91,6 @@ class RedisMessageCoordinator(MessageCoordinator):
                 errors: the text says which, and what to do.
             CoordinatorUnavailableError: It is strict, and Redis cannot be reached.
         """
-        if checks.duration("call_timeout", call_timeout) == 0:
-            raise ValueError("call_timeout must be more than 0 seconds")
         rules = policy.ReplicaPolicy(replicas=replicas, replicas_timeout=replicas_timeout)
         rules.check(call_timeout)
         keys = Keys(key_prefix)
@@ -357,7 +355,11 @@ class RedisMessageCoordinator(MessageCoordinator):
 
     def held(self, agent_id: AgentId) -> int:
         """Return how many unfinished messages an inbox holds; for `AgentWorker`."""
-        return self._inbox.held(agent_id)
+        return self._inbox.held([agent_id])[0]
+
+    def held_by_each(self, agent_ids: Sequence[AgentId]) -> dict[AgentId, int]:
+        """Return how many each of several holds, asked together; for `AgentWorker`."""
+        return dict(zip(agent_ids, self._inbox.held(agent_ids), strict=True))
 
     def feed(self, agent_ids: Sequence[AgentId]) -> list[Feed]:
         """Return inboxes that can be waited for together; for `AgentWorker`."""

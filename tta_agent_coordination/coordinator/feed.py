@@ -12,13 +12,17 @@ from tta_agent_coordination.coordinator.calls import (
     milliseconds,
     new_call_id,
 )
-from tta_agent_coordination.coordinator.inbox import OUTCOMES, Inbox
-from tta_agent_coordination.delivery import LeaseOutcome, ReceivedMessage
+from tta_agent_coordination.coordinator.inbox import Inbox
+from tta_agent_coordination.coordinator.leases import OUTCOMES
+from tta_agent_coordination.coordinator.records import Delivery
+from tta_agent_coordination.delivery import LeaseOutcome
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.transport.gate import Command
 
-Fetched = tuple[AgentId, ReceivedMessage]
-Acks = Mapping[AgentId, Sequence[str]]
+Fetched = tuple[AgentId, Delivery]
+Acks = Mapping[AgentId, Sequence[Delivery]]
+Refused = list[tuple[Delivery, LeaseOutcome]]
+"""What could not be acknowledged, and why."""
 
 _LOOK_ELSEWHERE = 8
 
@@ -39,16 +43,14 @@ class Feed:
         self._turns = 0
         self._dropped: set[AgentId] = set()
 
-    def exchange(
-        self, acks: Acks, most: int, visibility: float
-    ) -> tuple[list[Fetched], list[tuple[str, LeaseOutcome]]]:
+    def exchange(self, acks: Acks, most: int, visibility: float) -> tuple[list[Fetched], Refused]:
         """Acknowledge what is done and claim up to `most` messages of one inbox.
 
         The inbox that gave messages last is asked in the same round trip, the others when it has
         none; now and then another one is asked first, so that none starves.
 
         Returns:
-            The messages with their inboxes, and what became of the acknowledged tokens.
+            The messages with their inboxes, and what was not there to be acknowledged any more.
         """
         self._turns += 1
         if self._dropped:
@@ -57,24 +59,21 @@ class Feed:
             self.agent_ids = [*self.agent_ids[1:], *self.agent_ids[:1]]
         if not self.agent_ids:
             return [], self.ack(acks)
-        commands = [self.inbox.ack_command(agent_id, tokens) for agent_id, tokens in acks.items()]
-        outcomes: list[tuple[str, LeaseOutcome]] = []
+        refused: Refused = []
         found: list[Fetched] = []
         for position, agent_id in enumerate(self.agent_ids):
-            replies, found = self._claim(agent_id, most, visibility, commands)
-            outcomes += _outcomes(acks, replies)
-            commands, acks = [], dict[AgentId, Sequence[str]]()
+            more, found = self._claim(agent_id, most, visibility, acks)
+            refused += more
+            acks = {}
             if found:
                 self._ask_first(position)
                 break
-        return found, outcomes
+        return found, refused
 
-    def ack(self, acks: Acks) -> list[tuple[str, LeaseOutcome]]:
+    def ack(self, acks: Acks) -> Refused:
         """Acknowledge without claiming; from any thread."""
-        outcomes: list[tuple[str, LeaseOutcome]] = []
-        for agent_id, tokens in acks.items():
-            outcomes += zip(tokens, self.inbox.ack(agent_id, tokens), strict=True)
-        return outcomes
+        commands = self._ack_commands(acks)
+        return _refused(acks, self._calls.link.leases.run(self._interrupt, *commands))
 
     def wait(self) -> None:
         """Block until a message may be there, one is due, `interrupt` is called, or a while.
@@ -119,21 +118,32 @@ class Feed:
         self._gate.run(self._interrupt, Command(("DEL", self._interrupt)))
 
     def _claim(
-        self, agent_id: AgentId, most: int, visibility: float, before: list[Command]
-    ) -> tuple[list[list[int]], list[Fetched]]:
+        self, agent_id: AgentId, most: int, visibility: float, acks: Acks
+    ) -> tuple[Refused, list[Fetched]]:
         # As in Inbox: a claim without an answer is made again under its old id.
         call = self._unanswered.pop(agent_id, None) or new_call_id()
-        claim = self.inbox.claim_command(agent_id, call, most, visibility, staying=True)
+        done = acks.get(agent_id, ())
+        others = {other: several for other, several in acks.items() if other != agent_id}
+        claim = self.inbox.claim_command(agent_id, call, most, visibility, staying=True, done=done)
         try:
-            *replies, reply = self._gate.run(claim_key(claim), *before, claim)
+            *answers, reply = self._gate.run(
+                self._calls.key(agent_id), *self._ack_commands(others), claim
+            )
         except BaseException:
             self._unanswered[agent_id] = call
             raise
-        brought = self.inbox.read_claim(agent_id, call, reply)
+        if done:
+            others[agent_id] = done
+            answers.append(reply[0])
+            reply = reply[1:]
+        deliveries, due = self.inbox.read_claim(agent_id, call, reply)
         self._due.pop(agent_id, None)
-        if brought.due is not None:
-            self._due[agent_id] = time.monotonic() + brought.due
-        return replies, [(agent_id, received) for received in brought.messages]
+        if due is not None:
+            self._due[agent_id] = time.monotonic() + due
+        return _refused(others, answers), [(agent_id, delivery) for delivery in deliveries]
+
+    def _ack_commands(self, acks: Acks) -> list[Command]:
+        return [self.inbox.ack_command(agent_id, several) for agent_id, several in acks.items()]
 
     def _drop(self) -> None:
         while self._dropped:
@@ -153,15 +163,13 @@ class Feed:
         return due if due < within else None
 
 
-def _outcomes(acks: Acks, replies: Sequence[Sequence[int]]) -> list[tuple[str, LeaseOutcome]]:
-    tokens = [token for several in acks.values() for token in several]
-    answers = [OUTCOMES[answer] for reply in replies for answer in reply]
-    return list(zip(tokens, answers, strict=True))
-
-
-def claim_key(command: Command) -> str:
-    """Return a key of the inbox that a script runs on."""
-    return str(command.words[3])
+def _refused(acks: Acks, replies: Sequence[Sequence[int]]) -> Refused:
+    return [
+        (delivery, OUTCOMES[answer])
+        for several, answers in zip(acks.values(), replies, strict=True)
+        for delivery, answer in zip(several, answers, strict=True)
+        if answer < 0
+    ]
 
 
 def feeds(calls: Calls, inbox: Inbox, agent_ids: Sequence[AgentId]) -> list[Feed]:

@@ -1,16 +1,16 @@
-"""Receiving: claim messages on lease, wait for them, and settle the leases."""
+"""Receiving: claim messages on lease, and wait for them."""
 
 from __future__ import annotations
 
 import logging
 import os
-import random
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
+from tta_agent_coordination import codec
 from tta_agent_coordination.coordinator import records
 from tta_agent_coordination.coordinator.calls import (
     HORIZON,
@@ -22,7 +22,9 @@ from tta_agent_coordination.coordinator.calls import (
     new_call_id,
     wait_times,
 )
-from tta_agent_coordination.delivery import InboxStats, LeaseOutcome, ReceivedMessage
+from tta_agent_coordination.coordinator.leases import Leases, report_dropped, words_of
+from tta_agent_coordination.coordinator.records import Delivery
+from tta_agent_coordination.delivery import InboxStats, ReceivedMessage
 from tta_agent_coordination.errors import CoordinationError, MessageDecodeError
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.message import MessagePriority
@@ -33,16 +35,6 @@ logger = logging.getLogger("tta_agent_coordination")
 
 MOST_A_CLAIM = 1000
 """Messages handed out in one step at most, so that no script holds the server up."""
-LONGEST_ERROR = 4096
-"""Characters kept of the error that a nack gives."""
-
-_JITTER = 0.1
-OUTCOMES = {
-    1: LeaseOutcome.DONE,
-    2: LeaseOutcome.ALREADY_DONE,
-    -1: LeaseOutcome.STALE,
-    -2: LeaseOutcome.UNKNOWN,
-}
 
 
 @attrs.frozen
@@ -57,13 +49,18 @@ class Claim:
     messages: list[ReceivedMessage]
     due: float | None
 
+    @property
+    def is_due_soon(self) -> bool:
+        """Whether those who wait are to be told when it is."""
+        return self.due is not None and microseconds(self.due) < HORIZON
 
-class Inbox:
+
+class Inbox(Leases):
     """Hands out the messages of inboxes and takes them back."""
 
     def __init__(self, calls: Calls) -> None:
         """Receive through `calls`."""
-        self._calls = calls
+        super().__init__(calls)
         self._unanswered: dict[tuple[int, AgentId, int], list[str]] = {}
 
     @property
@@ -76,11 +73,19 @@ class Inbox:
     ) -> list[ReceivedMessage]:
         """Claim up to `most` messages; wait up to `wait` seconds for the first."""
         end = time.monotonic() + wait
-        while True:
-            claim, left = self.look(agent_id, most, visibility, end)
-            if claim.messages or left <= 0:
-                return claim.messages
-            self._wait(agent_id, left, claim.due)
+        step = min(most, MOST_A_CLAIM)
+        staying = wait > 0
+        claim = self._claim(agent_id, step, visibility, staying=staying)
+        while not claim.messages:
+            left = end - time.monotonic()
+            if left > 0 and claim.due != 0:
+                claim = self._wait(agent_id, step, visibility, left, claim.due)
+            elif claim.due == 0 or (staying and claim.is_due_soon):
+                staying = left > 0  # who leaves wakes another for what is due soon
+                claim = self._claim(agent_id, step, visibility, staying=staying)
+            else:
+                return []
+        return self._filled(agent_id, claim.messages, most, visibility)
 
     def look(
         self, agent_id: AgentId, most: int, visibility: float, end: float
@@ -128,94 +133,6 @@ class Inbox:
         command = Command(("UNLINK", keys["marks"], keys["marks_old"]))
         self._calls.link.commands.run(keys["marks"], command)
 
-    def ack(self, agent_id: AgentId, tokens: Sequence[str]) -> list[LeaseOutcome]:
-        """Finish messages."""
-        return self._settle(scripts.ACK, agent_id, tokens, *self._ack_options())
-
-    def ack_command(self, agent_id: AgentId, tokens: Sequence[str]) -> Command:
-        """Return the command that finishes messages of which the library made the tokens."""
-        words = [word for nonce, name in map(records.token_parts, tokens) for word in (name, nonce)]
-        arguments = (new_call_id(), *self._ack_options(), *words)
-        return self._calls.command(scripts.ACK, agent_id, arguments)
-
-    def _ack_options(self) -> tuple[int, int]:
-        rules = self._calls.policy
-        return microseconds(rules.dedup_window), milliseconds(rules.retention)
-
-    def extend(
-        self, agent_id: AgentId, tokens: Sequence[str], visibility: float
-    ) -> list[LeaseOutcome]:
-        """Let leases end `visibility` seconds from now."""
-        return self._settle(scripts.EXTEND, agent_id, tokens, microseconds(visibility), HORIZON)
-
-    def release(self, agent_id: AgentId, token: str) -> LeaseOutcome:
-        """Give a message back unhandled."""
-        pair = records.split_token(token)
-        if pair is None:
-            return LeaseOutcome.UNKNOWN
-        nonce, message_id = pair
-        retention = milliseconds(self._calls.policy.retention)
-        answer = self._calls.run_on_lease(
-            scripts.RELEASE, agent_id, new_call_id(), message_id, nonce, retention
-        )
-        return OUTCOMES[answer]
-
-    def release_all(self, agent_id: AgentId, tokens: Sequence[str]) -> None:
-        """Give back messages of which the library made the tokens, in one round trip."""
-        retention = milliseconds(self._calls.policy.retention)
-        commands = [
-            self._calls.command(scripts.RELEASE, agent_id, (new_call_id(), name, nonce, retention))
-            for nonce, name in map(records.token_parts, tokens)
-        ]
-        self._calls.link.leases.run(self._calls.keys.inbox(agent_id)["wake"], *commands)
-
-    def nack(
-        self,
-        agent_id: AgentId,
-        token: str,
-        *,
-        reason: str = "",
-        error: str | None = None,
-        delay: float | None = None,
-    ) -> tuple[LeaseOutcome, str]:
-        """Give a message back as failed: for a retry, or to the dead letters with a `reason`.
-
-        Returns:
-            The outcome, and what it died of if it did.
-        """
-        pair = records.split_token(token)
-        if pair is None:
-            return LeaseOutcome.UNKNOWN, ""
-        nonce, message_id = pair
-        rules = self._calls.policy
-        answer, dropped, died_of = self._calls.run_on_lease(
-            scripts.NACK,
-            agent_id,
-            new_call_id(),
-            message_id,
-            nonce,
-            reason,
-            _error(error),
-            -1 if delay is None else microseconds(delay),
-            microseconds(rules.backoff_base),
-            rules.backoff_factor,
-            microseconds(rules.backoff_max),
-            random.random() * _JITTER,
-            HORIZON,
-            rules.deliveries,
-            *self._burial(),
-        )
-        _report_dropped(agent_id, dropped)
-        if died_of:
-            logger.warning(
-                "message %s of %s is dead: %s (%s)",
-                text_of(message_id),
-                agent_id,
-                died_of.decode(),
-                error,
-            )
-        return OUTCOMES[answer], died_of.decode()
-
     def recover(self, agent_id: AgentId) -> tuple[int, bool]:
         """Move expired leases back; return how many, and whether the inbox is empty."""
         total = 0
@@ -230,10 +147,14 @@ class Inbox:
         retention = milliseconds(self._calls.policy.retention)
         return self._calls.run(scripts.PURGE, agent_id, new_call_id(), retention)
 
-    def held(self, agent_id: AgentId) -> int:
-        """Return how many unfinished messages there are."""
-        key = self._calls.keys.inbox(agent_id)["messages"]
-        return self._calls.link.commands.run(key, Command(("HLEN", key)))[0]
+    def held(self, agent_ids: Sequence[AgentId]) -> list[int]:
+        """Return how many unfinished messages there are in each inbox, in few round trips."""
+        keys = [self._calls.keys.inbox(agent_id)["messages"] for agent_id in agent_ids]
+        commands = [Command(("HLEN", key)) for key in keys]
+        run = self._calls.link.commands.run
+        if self._calls.link.route().spread:
+            return [run(key, command)[0] for key, command in zip(keys, commands, strict=True)]
+        return run(keys[0], *commands)
 
     def stats(self, agent_id: AgentId) -> InboxStats:
         """Count what an inbox holds."""
@@ -253,16 +174,30 @@ class Inbox:
         call = self._unanswered_call(key) or new_call_id()
         command = self.claim_command(agent_id, call, most, visibility, staying=staying)
         try:
-            reply = self._calls.link.commands.run(self._calls.keys.inbox(agent_id)["wake"], command)
+            [reply] = self._calls.run_command(agent_id, command)
         except BaseException:
             self._unanswered.setdefault(key, []).append(call)
             raise
-        return self.read_claim(agent_id, call, reply[0])
+        return self._brought(agent_id, call, reply)
+
+    def _brought(self, agent_id: AgentId, call: str, reply: Sequence[Any]) -> Claim:
+        deliveries, due = self.read_claim(agent_id, call, reply)
+        messages = [self.decoded(agent_id, delivery) for delivery in deliveries]
+        found = [message for message in messages if message is not None]
+        # Undecodable messages made room for others: look again.
+        return Claim(found, due if len(found) == len(deliveries) else 0)
 
     def claim_command(
-        self, agent_id: AgentId, call: str, most: int, visibility: float, *, staying: bool
+        self,
+        agent_id: AgentId,
+        call: str,
+        most: int,
+        visibility: float,
+        *,
+        staying: bool,
+        done: Sequence[Delivery] = (),
     ) -> Command:
-        """Return the command that claims up to `most` messages."""
+        """Return the command that claims up to `most` messages, and first finishes others."""
         arguments = (
             call,
             most,
@@ -271,20 +206,22 @@ class Inbox:
             int(staying),
             HORIZON,
             self._calls.policy.deliveries,
-            *self._burial(),
+            *self.burial(),
             lifetime(agent_id),
+            *words_of(done),
         )
-        return self._calls.command(scripts.CLAIM, agent_id, arguments)
+        return self._calls.command(scripts.EXCHANGE if done else scripts.CLAIM, agent_id, arguments)
 
-    def read_claim(self, agent_id: AgentId, call: str, reply: Sequence[Any]) -> Claim:
-        """Read what a claim brought; what does not decode goes to the dead letters."""
-        _, deadline, due, dropped, items = reply
-        _report_dropped(agent_id, dropped)
-        messages = self._decode(agent_id, call, int(deadline), items)
-        seconds = int(due) / 1_000_000
-        # Undecodable messages made room for others: look again.
-        again = len(messages) < len(items)
-        return Claim(messages, 0 if again else None if seconds < 0 else seconds)
+    def read_claim(
+        self, agent_id: AgentId, call: str, reply: Sequence[Any]
+    ) -> tuple[list[Delivery], float | None]:
+        """Return what a claim brought, and when it is due to bring more, as in `Claim`."""
+        ends, due, dropped, items = reply
+        report_dropped(agent_id, dropped)
+        deadline = codec.from_microseconds(ends)
+        each = zip(*(items[field::4] for field in range(4)), strict=True)
+        deliveries = [Delivery(call, *fields, deadline=deadline) for fields in each]
+        return deliveries, None if due < 0 else due / 1_000_000
 
     def _unanswered_call(self, key: tuple[int, AgentId, int]) -> str | None:
         try:
@@ -292,43 +229,56 @@ class Inbox:
         except (KeyError, IndexError):
             return None
 
-    def _decode(
-        self, agent_id: AgentId, call: str, deadline: int, items: Sequence[Any]
-    ) -> list[ReceivedMessage]:
-        messages: list[ReceivedMessage] = []
-        for item in items:
-            try:
-                messages.append(records.received(call, deadline, item))
-            except MessageDecodeError as error:
-                self._bury_undecodable(agent_id, f"{call}:{records.text(item[0])}", error)
-        return messages
-
-    def _bury_undecodable(self, agent_id: AgentId, token: str, error: MessageDecodeError) -> None:
+    def decoded(self, agent_id: AgentId, delivery: Delivery) -> ReceivedMessage | None:
+        """Return the message; None for one that does not decode: it goes to the dead letters."""
         try:
-            self.nack(agent_id, token, reason="undecodable", error=str(error))
+            return delivery.decode()
+        except MessageDecodeError as error:
+            undecodable = str(error)
+        try:
+            self.nack(agent_id, delivery.token, reason="undecodable", error=undecodable)
         except CoordinationError:
             # Its lease will pass, and it is tried again; the others are not held up.
             logger.warning("undecodable message in %s could not be put away now", agent_id)
+        return None
 
     def withdraw(self, agent_id: AgentId, message_id: str) -> bool:
         """Take back a message that nobody is handling."""
         return bool(self._calls.run(scripts.WITHDRAW, agent_id, records.raw_text(message_id)))
 
-    def _wait(self, agent_id: AgentId, left: float, due: float | None) -> None:
-        """Block on the server until something is ready, is due, or the time is up.
+    def _wait(
+        self, agent_id: AgentId, most: int, visibility: float, left: float, due: float | None
+    ) -> Claim:
+        """Block on the server until something is ready, is due, or the time is up; then claim.
+
+        The claim goes out with the wait, and the server carries it out as soon as that is over.
 
         The server keeps the time-outs of blocking commands only to a tenth of a second, so at
         the moment something becomes due it is nudged: what is due moves, and one consumer wakes.
+
+        Returns:
+            What the claim brought; that there is something now if nothing is known of it.
         """
         seconds, alarm = wait_times(left, due)
         if alarm is not None and self._calls.link.route().blocks_sender:
             seconds = alarm
         end = time.monotonic() + seconds
-        key = self._calls.keys.inbox(agent_id)["wake"]
-        command = Command(("BZPOPMIN", key, f"{seconds:.6f}"))
-        with self._calls.link.commands.blocking(key, command, seconds) as answered:
-            while alarm is not None and not answered(alarm):
-                alarm = self.nudge(agent_id, end)
+        wake = self._calls.keys.inbox(agent_id)["wake"]
+        wait = Command(("BZPOPMIN", wake, f"{seconds:.6f}"))
+        call = new_call_id()
+        claim = self.claim_command(agent_id, call, most, visibility, staying=True)
+        reply: object = None
+        try:
+            with self._calls.link.commands.blocking(wake, wait, seconds, claim) as answered:
+                while alarm is not None and not answered(alarm):
+                    alarm = self.nudge(agent_id, end)
+            [reply] = answered.following or [None]
+        finally:
+            if not isinstance(reply, list):
+                self._unanswered.setdefault((os.getpid(), agent_id, most), []).append(call)
+        if not isinstance(reply, list):
+            return Claim([], 0)
+        return self._brought(agent_id, call, cast("list[Any]", reply))
 
     def nudge(self, agent_id: AgentId, end: float) -> float | None:
         """Move what is due; return the seconds to the next alarm, None if it comes after `end`."""
@@ -349,44 +299,8 @@ class Inbox:
             new_call_id(),
             HORIZON,
             self._calls.policy.deliveries,
-            *self._burial(),
+            *self.burial(),
         )
         moved, due, dropped, held = reply
-        _report_dropped(agent_id, dropped)
+        report_dropped(agent_id, dropped)
         return moved, int(due), held
-
-    def _burial(self) -> tuple[int, int, int]:
-        rules = self._calls.policy
-        window = microseconds(rules.dedup_window)
-        return rules.dead_letter_limit, window, milliseconds(rules.retention)
-
-    def _settle(
-        self, script: scripts.Script, agent_id: AgentId, tokens: Sequence[str], *options: int
-    ) -> list[LeaseOutcome]:
-        pairs = [records.split_token(token) for token in tokens]
-        known = [pair for pair in pairs if pair is not None]
-        answers: list[int] = []
-        if known:
-            words = [word for nonce, message_id in known for word in (message_id, nonce)]
-            answers = self._calls.run_on_lease(script, agent_id, new_call_id(), *options, *words)
-        found = iter(answers)
-        return [LeaseOutcome.UNKNOWN if pair is None else OUTCOMES[next(found)] for pair in pairs]
-
-
-def _error(text: str | None) -> bytes:
-    """Return an error as the scripts take it; half a surrogate pair is written as its escape."""
-    return b"-" if text is None else f"+{text[:LONGEST_ERROR]}".encode("utf-8", "backslashreplace")
-
-
-def text_of(message_id: bytes) -> str:
-    """Return a message id for the log."""
-    return message_id.decode("utf-8", "replace")
-
-
-def _report_dropped(agent_id: AgentId, dropped: int) -> None:
-    if dropped:
-        logger.warning(
-            "%d dead letters of %s were dropped: there were more than dead_letter_limit",
-            dropped,
-            agent_id,
-        )

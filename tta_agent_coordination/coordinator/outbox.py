@@ -102,7 +102,8 @@ class Outbox:
         ]
         for letter in letters:
             arguments += letter.arguments()
-        return self._calls.command(scripts.SEND, recipient, arguments)
+        script = scripts.SEND if len(letters) == 1 else scripts.SEND_MANY
+        return self._calls.command(script, recipient, arguments)
 
 
 def _loads(letters: Sequence[Letter]) -> Iterable[list[tuple[AgentId, list[int]]]]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from datetime import datetime
+
+import attrs
 
 from tta_agent_coordination import codec
 from tta_agent_coordination.coordinator.calls import new_call_id
 from tta_agent_coordination.delivery import DeadLetter, QueueMessage, ReceivedMessage
 from tta_agent_coordination.errors import MessageDecodeError
 from tta_agent_coordination.message import AgentMessage
+
+LONGEST_ERROR = 4096
+"""Characters kept of the error that a nack gives."""
 
 _NONCE_LENGTH = len(new_call_id())
 # stored_at expires origin body
@@ -31,6 +36,18 @@ def raw_text(name: str) -> bytes:
         return name.encode("utf-8", "surrogatepass")
 
 
+def printed_error(error: str | None) -> bytes:
+    """Return an error as the scripts take it; half a surrogate pair is written as its escape."""
+    if error is None:
+        return b"-"
+    return f"+{error[:LONGEST_ERROR]}".encode("utf-8", "backslashreplace")
+
+
+def shown(message_id: bytes) -> str:
+    """Return a message id for the log."""
+    return message_id.decode("utf-8", "replace")
+
+
 def split_token(token: str) -> tuple[str, bytes] | None:
     """Return the nonce and the message id of a token; None if it is none."""
     nonce, colon, message_id = token.partition(":")
@@ -45,16 +62,44 @@ def token_parts(token: str) -> tuple[str, bytes]:
     return nonce, raw_text(message_id)
 
 
-def received(nonce: str, deadline: int, item: Sequence[bytes | int]) -> ReceivedMessage:
-    """Read one delivery of ``claim.lua``: id, stored message, attempts, error.
+@attrs.frozen(eq=False)
+class Delivery:
+    """A message as a claim brought it, not decoded yet.
 
-    Raises:
-        MessageDecodeError: The stored bytes are no message.
+    Attributes:
+        nonce: Of the claim.
+        raw_id: The id of the message.
+        stored: The stored message.
+        attempts: How often it was handed out, this time included.
+        error: What its last ``nack`` gave, as the scripts have it.
+        deadline: When the lease ends.
     """
-    message_id, stored, attempts, error = item
-    queue_message = _queue_message(bytes(stored), int(attempts), bytes(error))
-    token = f"{nonce}:{text(bytes(message_id))}"
-    return ReceivedMessage(token, queue_message, codec.from_microseconds(deadline))
+
+    nonce: str
+    raw_id: bytes
+    stored: bytes
+    attempts: int
+    error: bytes
+    deadline: datetime
+
+    @property
+    def message_id(self) -> str:
+        """The id of the message."""
+        return text(self.raw_id)
+
+    @property
+    def token(self) -> str:
+        """Proof of this delivery."""
+        return f"{self.nonce}:{self.message_id}"
+
+    def decode(self) -> ReceivedMessage:
+        """Decode the message.
+
+        Raises:
+            MessageDecodeError: The stored bytes are none.
+        """
+        held = queue_message(self.stored, self.attempts, self.error)
+        return ReceivedMessage(self.token, held, self.deadline)
 
 
 def dead_letter(message_id: bytes, record: bytes) -> DeadLetter | None:
@@ -67,11 +112,11 @@ def dead_letter(message_id: bytes, record: bytes) -> DeadLetter | None:
     stored = start + int(length)
     raw = None
     try:
-        queue_message = _queue_message(record[stored:], int(attempts), record[start:stored])
+        held = queue_message(record[stored:], int(attempts), record[start:stored])
     except MessageDecodeError as error:
-        queue_message, raw = None, error.raw
+        held, raw = None, error.raw
     return DeadLetter(
-        queue_message,
+        held,
         reason.decode(),
         codec.from_microseconds(int(dead_at)),
         None if holder == b"-" else text(holder),
@@ -80,7 +125,12 @@ def dead_letter(message_id: bytes, record: bytes) -> DeadLetter | None:
     )
 
 
-def _queue_message(stored: bytes, attempts: int, error: bytes) -> QueueMessage:
+def queue_message(stored: bytes, attempts: int, error: bytes) -> QueueMessage:
+    """Read a stored message, and what its inbox knows of it, as the scripts have it.
+
+    Raises:
+        MessageDecodeError: The stored bytes are no message.
+    """
     match = _STORED.match(stored)
     if match is None:
         raise MessageDecodeError("stored bytes have no time of storing", raw=stored)

@@ -3,21 +3,13 @@
 -- KEYS    messages ready leased states claims marks marks_old seq wake
 -- ARGV    call:text window:number retention:number then id nonce, repeated
 -- RETURNS for each token DONE, ALREADY_DONE, STALE or UNKNOWN
--- INCLUDE codes number clock state marks finished judge take_back tidy
+-- INCLUDE codes number clock state marks finished judge acknowledge tidy
 
-local now = now_us()
-local answers = {}
-
-local function ack(id, nonce)
-  local state, answer = judge(id, nonce, ACKED)
-  if not state then return answer end
-  take_back(id, state)
-  redis.call('HDEL', k_messages, id)
-  redis.call('HDEL', k_states, id)
-  mark_finished(id, now, state, ACKED)
-  return DONE
+local ids, nonces = {}, {}
+for i = 4, #ARGV, 2 do
+  ids[#ids + 1], nonces[#nonces + 1] = ARGV[i], ARGV[i + 1]
 end
 
-for i = 4, #ARGV, 2 do answers[#answers + 1] = ack(ARGV[i], ARGV[i + 1]) end
+local answers = acknowledge(now_us(), ids, nonces)
 tidy()
 return answers

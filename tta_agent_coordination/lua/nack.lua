@@ -31,7 +31,7 @@ else
   if wait > 0 then
     redis.call('ZADD', k_delayed, int(now + wait), id)
   else
-    redis.call('ZADD', k_ready, int(state.score), id)
+    redis.call('ZADD', k_ready, state.score, id)
   end
   if wait < horizon then wake() end
 end

@@ -11,7 +11,7 @@ if not state then return answer end
 take_back(id, state)
 state.attempts, state.standing = math.max(state.attempts - 1, 0), RELEASED
 write_state(id, state)
-redis.call('ZADD', k_ready, int(state.score), id)
+redis.call('ZADD', k_ready, state.score, id)
 wake()
 remember_call('')
 return DONE

@@ -107,7 +107,7 @@ class Holdings:
         match = _STATE.fullmatch(state or b"")
         attempts, error = (int(match[1]), match[2]) if match else (0, b"-")
         try:
-            queued = records.received("", 0, (name, record, attempts, error)).queue_message
+            queued = records.queue_message(record, attempts, error)
         except MessageDecodeError as problem:
             self.faults.append(fault(self._keys["messages"], record, str(problem)))
             return

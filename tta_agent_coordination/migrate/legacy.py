@@ -15,7 +15,7 @@ from typing import Any, cast
 import attrs
 
 from tta_agent_coordination import checks, codec
-from tta_agent_coordination.coordinator.inbox import LONGEST_ERROR
+from tta_agent_coordination.coordinator.records import LONGEST_ERROR
 from tta_agent_coordination.errors import CoordinationError
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.message import AgentMessage, MessagePriority, MessageType, RoutingKey

@@ -9,7 +9,7 @@ import attrs
 
 from tta_agent_coordination import checks
 from tta_agent_coordination.agents.capability import precedence
-from tta_agent_coordination.agents.record import AgentRecord, Liveness
+from tta_agent_coordination.agents.record import STOPPING, AgentRecord, Liveness
 
 
 def _tags(tags: Iterable[str]) -> tuple[str, ...]:
@@ -36,8 +36,8 @@ class Wanted:
             precedence(self.min_version)
 
     def fits(self, record: AgentRecord) -> bool:
-        """Whether an agent is alive and has one capability that is all of this."""
-        if record.liveness is not Liveness.ALIVE:
+        """Whether an agent is alive, does not stop, and has one capability that is all of this."""
+        if record.liveness is not Liveness.ALIVE or record.status == STOPPING:
             return False
         return self == _ANYTHING or any(
             one.satisfies(self.capability, self.min_version, self.tags)

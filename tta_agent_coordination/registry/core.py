@@ -73,8 +73,6 @@ class RedisAgentRegistry(AgentRegistry):
             ConfigurationError: Two of them contradict each other.
         """
         times = Times.of(heartbeat_ttl_s, heartbeat_interval_s, grace_s)
-        if checks.duration("call_timeout", call_timeout) == 0:
-            raise ValueError("call_timeout must be more than 0 seconds")
         given = RestartPolicy() if restart_policy is None else restart_policy
         self._times = times
         self._keys = keys = Keys(key_prefix)
@@ -97,8 +95,8 @@ class RedisAgentRegistry(AgentRegistry):
 
     def register(self, agent: Registrable) -> AgentRecord:
         """See `AgentRegistry.register`."""
-        _agent_id("agent.agent_id", agent.agent_id)
-        checks.instance_of("agent.name", agent.name, str)
+        _agent_id("agent.agent_id", getattr(agent, "agent_id", None))
+        checks.instance_of("agent.name", getattr(agent, "name", None), str)
         return self._pulse.register(agent)
 
     def deregister(self, agent_id: AgentId) -> bool:
@@ -198,7 +196,7 @@ class RedisAgentRegistry(AgentRegistry):
 
     def restore_state_if_available(self, agent: Registrable) -> bool:
         """See `AgentRegistry.restore_state_if_available`."""
-        agent_id = _agent_id("agent.agent_id", agent.agent_id)
+        agent_id = _agent_id("agent.agent_id", getattr(agent, "agent_id", None))
         return LocalAgent(agent, self._times.ttl).take_over(self._store.state(agent_id))
 
     def on_unhealthy(self, callback: Hook, *, fallback: Hook | None = None) -> None:
@@ -227,6 +225,13 @@ class RedisAgentRegistry(AgentRegistry):
         local = self._pulse.agents.get(agent_id)
         if local is not None:
             local.load = source
+
+    def retire(self, agent_ids: Iterable[AgentId]) -> None:
+        """Announce in one round trip that agents of this process stop; a worker calls it.
+
+        They are not discovered any more, and beat on until they are deregistered.
+        """
+        self._pulse.retire(agent_ids)
 
     def close(self) -> None:
         """Stop the heartbeats and close the connections; registrations are left to expire."""

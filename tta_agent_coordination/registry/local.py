@@ -16,7 +16,13 @@ import attrs
 
 from tta_agent_coordination import checks
 from tta_agent_coordination.agents.capability import AgentCapability
-from tta_agent_coordination.agents.record import RUNNING, UNHEALTHY, UNRESPONSIVE, AgentLoad
+from tta_agent_coordination.agents.record import (
+    RUNNING,
+    STOPPING,
+    UNHEALTHY,
+    UNRESPONSIVE,
+    AgentLoad,
+)
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.registry.store import Beat, Registration
 
@@ -53,12 +59,14 @@ class LocalAgent:
         load: Says how busy it is, where a worker serves it.
         healthy: What its last health check found.
         state: The last state that is known of it, as JSON; empty for none.
+        stopping: Whether it takes no more messages and finishes those it has.
     """
 
     agent: Registrable
     ttl: float
     epoch: int = 0
     load: LoadSource | None = None
+    stopping: bool = False
     healthy: bool = True
     state: str = ""
     _said: Registration = attrs.field(init=False)
@@ -110,7 +118,9 @@ class LocalAgent:
     def beat(self) -> Beat:
         """Return what is told of it at a beat."""
         said = self._said
-        if not self.well:
+        if self.stopping:
+            said = attrs.evolve(said, status=STOPPING)
+        elif not self.well:
             status = UNRESPONSIVE if not self.responsive else UNHEALTHY
             said = attrs.evolve(said, status=status)
         return Beat(self.agent_id, said, self.state, self.epoch)

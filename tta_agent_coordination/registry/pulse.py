@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from tta_agent_coordination.agents.record import AgentRecord
 from tta_agent_coordination.identity import AgentId
@@ -91,6 +91,14 @@ class Pulse:
         lost = self._beat([local])
         self._tell(lost)
         return not lost
+
+    def retire(self, agent_ids: Iterable[AgentId]) -> None:
+        """Say of agents that they stop, now and at each further beat."""
+        found = [self.agents.get(agent_id) for agent_id in agent_ids]
+        stopping = [local for local in found if local is not None]
+        for local in stopping:
+            local.stopping = True
+        self._tell(self._beat(stopping))
 
     def check_up(self) -> set[AgentId]:
         """Ask all agents how they are; return those that are unwell."""

@@ -13,6 +13,7 @@ class Blocked:
 
     Attributes:
         reply: The answer, once it was read.
+        following: Likewise to the commands sent behind it; errors of the server stand among them.
     """
 
     def __init__(self, connection: Connection | None = None) -> None:
@@ -21,6 +22,7 @@ class Blocked:
         # Of redis-py's connections, but not of those that fakeredis has in their place.
         self._channel: Any = getattr(connection, "channel", None)
         self.reply: Any = None
+        self.following: list[Any] = []
 
     def __call__(self, timeout: float) -> bool:
         """Say whether the answer has come, or never will; wait for it up to `timeout` seconds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import threading
 import time
@@ -11,7 +12,10 @@ from typing import Any
 import pybreaker
 
 from tta_agent_coordination import policy
-from tta_agent_coordination.errors import CoordinatorCircuitOpenError
+from tta_agent_coordination.errors import (
+    CoordinatorCircuitOpenError,
+    CoordinatorUnavailableError,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +92,7 @@ class Breaker:
 
     def failed(self, error: Exception, *, trial: bool) -> None:
         """The server could not be reached: count it; the last of many, or a trial, opens."""
-        self._cause = error.with_traceback(None)
+        self._cause = _twin(error)
         if trial or self._breaker.current_state == pybreaker.STATE_CLOSED:
             with contextlib.suppress(pybreaker.CircuitBreakerError, _CountedError):
                 self._breaker.call(_fail, error)
@@ -118,6 +122,14 @@ class Breaker:
         )
         refusal.__cause__ = self._cause
         return refusal
+
+
+def _twin(error: Exception) -> Exception:
+    """Return an error like the caller's own, which keeps its traceback: ours holds no frames."""
+    try:
+        return copy.copy(error)
+    except Exception:  # noqa: BLE001 - one whose class cannot be made of its arguments
+        return CoordinatorUnavailableError(f"{type(error).__name__}: {error}")
 
 
 class _CountedError(Exception):

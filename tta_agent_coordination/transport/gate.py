@@ -9,7 +9,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-import attrs
 from redis.exceptions import AskError, NoScriptError, ResponseError
 
 from tta_agent_coordination import policy
@@ -20,10 +19,10 @@ from tta_agent_coordination.errors import (
 )
 from tta_agent_coordination.transport.blocked import Blocked
 from tta_agent_coordination.transport.breaker import Breaker
+from tta_agent_coordination.transport.command import Command
 from tta_agent_coordination.transport.connections import Route
 from tta_agent_coordination.transport.deadline import until
 from tta_agent_coordination.transport.faults import Fault, fault_of, translate
-from tta_agent_coordination.transport.scripts import Script
 from tta_agent_coordination.transport.wire import Connection, Pool
 from tta_agent_coordination.waits import pauses
 
@@ -36,21 +35,6 @@ _CLOSED = "the coordinator, registry or breaker that this call belongs to is clo
 
 Reply = Any
 """What a server answers: bytes, a number, None or a list of them."""
-
-
-@attrs.frozen
-class Command:
-    """One command to the server.
-
-    Attributes:
-        words: The command and its arguments.
-        script: The script it calls, so that a server which forgot it can be told again.
-        trailing: Whether it is about the commands before it, and is repeated when they are.
-    """
-
-    words: tuple[bytes | str | int | float, ...]
-    script: Script | None = None
-    trailing: bool = False
 
 
 _ASKING = Command(("ASKING",))
@@ -155,12 +139,20 @@ class Gate:
             self._breaker.abandoned(trial=trial)
 
     @contextmanager
-    def blocking(self, key: str, command: Command, seconds: float) -> Generator[Blocked]:
+    def blocking(
+        self, key: str, command: Command, seconds: float, *then: Command
+    ) -> Generator[Blocked]:
         """Send a command that the server answers within `seconds`, and leave when it has.
 
         It is sent once, and a connection that fails only ends it: the next `run` finds out more.
         Other calls go on meanwhile, on connections of their own. One thread may enter, another
         leave.
+
+        Args:
+            key: As for `run`.
+            command: What the server answers within `seconds`.
+            seconds: How long that may take.
+            then: Commands that the server shall carry out right after it.
 
         Yields:
             The command under way.
@@ -168,7 +160,7 @@ class Gate:
         self._check_open()
         self._breaker.check_closed()
         try:
-            pool, connection = self._begin(key, command)
+            pool, connection = self._begin(key, command, *then)
         except Exception as error:  # noqa: BLE001 - sorted by what it means, or raised again
             self._cut_short(error)
             yield Blocked()
@@ -181,6 +173,7 @@ class Gate:
                 # What came while the body was busy is read, however late it is.
                 with until(max(latest, time.monotonic() + _LAST_LOOK)):
                     blocked.reply = connection.read_response()
+                    blocked.following = [_read(connection) for _ in then]
             except BaseException:
                 connection.disconnect()
                 raise
@@ -242,13 +235,13 @@ class Gate:
             finally:
                 self._release(pool, connection)
 
-    def _begin(self, key: str, command: Command) -> tuple[Pool, Connection]:
-        """Send a blocking command."""
+    def _begin(self, key: str, *commands: Command) -> tuple[Pool, Connection]:
+        """Send a blocking command, and what follows it."""
         with until(time.monotonic() + self._share):
             pool = self._route().pool(key)
             connection = pool.get_connection()
             try:
-                _send(connection, (command,))
+                _send(connection, commands)
             except BaseException:
                 connection.disconnect()
                 self._release(pool, connection)
@@ -344,11 +337,7 @@ def _teach(connection: Connection, commands: Sequence[Command]) -> list[Reply]:
 
 
 def _send(connection: Connection, commands: Sequence[Command]) -> None:
-    if len(commands) == 1:
-        packed = connection.pack_command(*commands[0].words)
-    else:
-        packed = connection.pack_commands([command.words for command in commands])
-    connection.send_packed_command(packed)
+    connection.send_packed_command([b"".join([command.packed() for command in commands])])
 
 
 def _read(connection: Connection) -> Reply:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tta_agent_coordination import policy
+from tta_agent_coordination import checks, policy
 from tta_agent_coordination.transport.connections import Route, route_to
 from tta_agent_coordination.transport.gate import Gate
 
@@ -26,8 +26,11 @@ class Link:
             name: Of the gates, for the log.
 
         Raises:
-            TypeError: `target` is no synchronous client of redis-py.
+            TypeError: `target` is no synchronous client of redis-py, or `call_timeout` no number.
+            ValueError: `call_timeout` is 0, negative or not finite.
         """
+        if checks.duration("call_timeout", call_timeout) == 0:
+            raise ValueError("call_timeout must be more than 0 seconds")
         self._target = target
         self._limit = call_timeout / policy.ATTEMPTS_IN_A_CALL
         self._pid = os.getpid()

@@ -67,8 +67,10 @@ def _bind_arguments(arguments: list[str]) -> list[str]:
 
 
 SEND = load("send")
+SEND_MANY = load("send_many")
 CLAIM = load("claim")
 ACK = load("ack")
+EXCHANGE = load("exchange")
 NACK = load("nack")
 RELEASE = load("release")
 EXTEND = load("extend")

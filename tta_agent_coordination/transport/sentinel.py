@@ -17,6 +17,7 @@ import redis
 
 from tta_agent_coordination.errors import ConfigurationError
 from tta_agent_coordination.transport.bounded import alone, bounded, own_settings
+from tta_agent_coordination.transport.command import Command, Word
 from tta_agent_coordination.transport.deadline import remaining, until
 from tta_agent_coordination.transport.faults import Fault, UnknownPrimaryError, fault_of
 from tta_agent_coordination.transport.ready import ReadyPool
@@ -229,8 +230,8 @@ def _connecting(settings: dict[str, Any], limit: float) -> dict[str, Any]:
     return {name: value for name, value in own.items() if name not in ("host", "port")}
 
 
-def _ask(connection: Connection, *words: object) -> Any:
-    connection.send_packed_command(connection.pack_command(*words))
+def _ask(connection: Connection, *words: Word) -> Any:
+    connection.send_packed_command([Command(words).packed()])
     return connection.read_response()
 
 

@@ -9,14 +9,6 @@ from typing import Protocol
 class Connection(Protocol):
     """The part that is used of a redis-py connection."""
 
-    def pack_command(self, *words: object) -> list[bytes]:
-        """Return a command as it goes over the wire."""
-        ...
-
-    def pack_commands(self, commands: Sequence[Sequence[object]], /) -> list[bytes]:
-        """Return commands as they go over the wire."""
-        ...
-
     def send_packed_command(self, command: Sequence[bytes], /) -> None:
         """Connect where need be, and send."""
         ...

@@ -8,14 +8,15 @@ import select
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Generator, Iterable
 from functools import partial
-from typing import Self
+from typing import Self, cast
 
 import attrs
 
 from tta_agent_coordination import checks, threads
-from tta_agent_coordination.agents.agent import AgentProxy
+from tta_agent_coordination.agents.agent import Agent, AgentProxy
 from tta_agent_coordination.agents.record import AgentLoad
 from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
 from tta_agent_coordination.errors import ConfigurationError, CoordinationError
@@ -28,6 +29,7 @@ from tta_agent_coordination.worker.crew import (
     Crew,
     WorkerOptions,
 )
+from tta_agent_coordination.worker.depths import Depths
 from tta_agent_coordination.worker.loop import WorkerLoop
 from tta_agent_coordination.worker.signals import readable_on
 
@@ -84,12 +86,10 @@ class AgentWorker:
         Raises:
             TypeError, ValueError: An argument is wrong.
         """
-        agents = [agent_or_agents] if isinstance(agent_or_agents, AgentProxy) else agent_or_agents
-        self._agents = [checks.instance_of("each agent", one, AgentProxy) for one in agents]
-        if not self._agents:
-            raise ValueError("a worker needs at least one agent")
+        self._agents = _several(agent_or_agents)
         self._coordinator = checks.instance_of("coordinator", coordinator, RedisMessageCoordinator)
         self._registry = registry
+        self._depths = Depths(coordinator, [agent.agent_id for agent in self._agents])
         self._options = WorkerOptions(
             threads=threads,
             visibility_timeout=visibility_timeout,
@@ -198,8 +198,9 @@ class AgentWorker:
     def _disband(self, crew: Crew, drain_timeout: float) -> bool:
         end = time.monotonic() + drain_timeout
         fetched = crew.stop_taking()
-        self._delist()
+        self._retire()
         finished = crew.finish(max(end - time.monotonic(), 0.0))
+        self._delist()  # stores what the agents export last, so their handlers are to end first
         self._last_error = crew.last_error
         self._crew = None
         return fetched and finished
@@ -213,6 +214,11 @@ class AgentWorker:
             self._listed.add(agent.agent_id)
             self._registry.set_load_source(agent.agent_id, partial(self._load, agent))
         self._registry.start_heartbeats()
+
+    def _retire(self) -> None:
+        if self._registry is not None and self._listed:
+            with _logged("saying that agents stop"):
+                self._registry.retire(list(self._listed))
 
     def _delist(self) -> None:
         while self._registry is not None and self._listed:
@@ -230,8 +236,32 @@ class AgentWorker:
         crew = self._crew
         if crew is None:
             return AgentLoad()
-        depth = self._coordinator.held(agent.agent_id)
+        depth = self._depths.of(agent.agent_id)
         return AgentLoad(busy=crew.desk.busy, threads=self._options.threads, depth=depth)
+
+
+def _several(agents: object) -> list[AgentProxy]:
+    if isinstance(agents, AgentProxy):
+        agents = [agents]
+    if not isinstance(agents, Iterable):
+        given = checks.describe(agents)
+        raise TypeError(f"a worker serves an agent or several, not {given}")
+    each = cast("Iterable[object]", agents)
+    found = [checks.instance_of("each agent", one, AgentProxy) for one in each]
+    if not found:
+        raise ValueError("a worker needs at least one agent")
+    for agent_id, count in Counter(agent.agent_id for agent in found).items():
+        if count > 1:
+            raise ValueError(
+                f"{count} agents of a worker have the id {agent_id}: give each its own"
+            )
+    for agent in found:
+        if isinstance(agent, Agent) and not agent.handles_something:
+            raise TypeError(
+                f"agent {agent.agent_id} handles nothing: write its process method, or register a "
+                "handler before it is given to a worker"
+            )
+    return found
 
 
 @contextlib.contextmanager

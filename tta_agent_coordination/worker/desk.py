@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
 from tta_agent_coordination.agents.agent import CurrentMessage
 from tta_agent_coordination.coordinator.feed import Feed
+from tta_agent_coordination.coordinator.leases import MOST_A_SCRIPT
+from tta_agent_coordination.coordinator.records import Delivery
+from tta_agent_coordination.delivery import ReceivedMessage
 from tta_agent_coordination.identity import AgentId
 
 
@@ -22,23 +24,40 @@ class Task:
     Attributes:
         feed: Where it came from.
         inbox: Of which inbox it is.
-        current: What its handler sees.
+        delivery: The message, which its handler decodes.
         leased_at: When the lease was taken or renewed last, monotonic seconds.
         begun_at: When its handler began, monotonic seconds; None before.
         finished: Whether its handler has ended.
+        lease_lost: Whether somebody else may be handling it by now.
+        current: What its handler sees; None before it began.
     """
 
     feed: Feed
     inbox: AgentId
-    current: CurrentMessage
+    delivery: Delivery
     leased_at: float
     begun_at: float | None = None
     finished: bool = False
+    lease_lost: bool = False
+    current: CurrentMessage | None = None
 
     @property
     def token(self) -> str:
         """Of its delivery."""
-        return self.current.received.token
+        return self.delivery.token
+
+    def begin(self, received: ReceivedMessage) -> CurrentMessage:
+        """Return what its handler sees."""
+        current = self.current = CurrentMessage(received)
+        if self.lease_lost:  # before it began, or just now
+            current.lose_lease()
+        return current
+
+    def lose_lease(self) -> None:
+        """Note that the lease is lost, and tell the handler."""
+        self.lease_lost = True
+        if self.current is not None:
+            self.current.lose_lease()
 
 
 class Desk:
@@ -49,12 +68,16 @@ class Desk:
         self.threads = threads
         self._free = threads
         self._busy = 0
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._wanted: list[int] = []
-        self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
-        self._in_hand: dict[str, Task] = {}
+        self._tasks: deque[Task] = deque()
+        self._idle: list[threading.Lock] = []
+        self._waking = False
+        self._in_hand: set[Task] = set()
         self._done: dict[Feed, list[Task]] = {}
         self._stopping = False
+        self._dismissed = False
         self._hurried = False
 
     @property
@@ -74,7 +97,7 @@ class Desk:
 
     def reserve(self, timeout: float) -> int:
         """Return how many handlers are free, and keep them; waits up to `timeout` for one."""
-        with self._changed:
+        with self._lock:
             if not self._free:
                 self._wait_for(lambda: self._free > 0 or self._stopping, 1, timeout)
             if self._stopping:
@@ -85,34 +108,47 @@ class Desk:
     def give_back(self, count: int) -> None:
         """Give back handlers that nothing was found for."""
         if count:
-            with self._changed:
+            with self._lock:
                 self._set_free(count)
 
     def put(self, tasks: Sequence[Task]) -> bool:
         """Hand over messages, for each of which a handler is reserved; False once it stops."""
-        with self._changed:
+        with self._lock:
             if self._stopping:
                 return False
             self._busy += len(tasks)
-            for task in tasks:
-                self._in_hand[task.token] = task
-                self._tasks.put(task)
+            self._in_hand.update(tasks)
+            self._tasks.extend(tasks)
+            self._wake_one()
             return True
 
     def take(self) -> Task | None:
         """Return the next task to handle; None when the handler is to end."""
-        task = self._tasks.get()
-        if task is not None:
-            task.begun_at = time.monotonic()
+        bell: threading.Lock | None = None
+        while True:
+            with self._lock:
+                if bell is not None:
+                    self._waking = False
+                if self._tasks:
+                    task = self._tasks.popleft()
+                    self._wake_one()
+                    break
+                if self._dismissed:
+                    return None
+                bell = threading.Lock()
+                bell.acquire()
+                self._idle.append(bell)
+            bell.acquire()
+        task.begun_at = time.monotonic()
         return task
 
     def finish(self, task: Task, *, acknowledge: bool) -> None:
         """Put a handled message away; its lease is kept until it is acknowledged."""
-        with self._changed:
+        with self._lock:
             if acknowledge:
                 self._done.setdefault(task.feed, []).append(task)
             else:
-                self._in_hand.pop(task.token, None)
+                self._in_hand.discard(task)
             self._busy -= 1
             self._set_free(1)
 
@@ -121,53 +157,68 @@ class Desk:
         return feed in self._done
 
     def take_done(self, feed: Feed) -> list[Task]:
-        """Return what is to be acknowledged; `put_back_done` it if that fails."""
-        with self._changed:
-            return self._done.pop(feed, [])
+        """Return what one command may acknowledge; `put_back_done` it if that fails."""
+        with self._lock:
+            done = self._done.pop(feed, [])
+            if len(done) > MOST_A_SCRIPT:
+                self._done[feed] = done[MOST_A_SCRIPT:]
+            return done[:MOST_A_SCRIPT]
 
     def put_back_done(self, feed: Feed, tasks: list[Task]) -> None:
         """Keep what could not be acknowledged."""
         if tasks:
-            with self._changed:
+            with self._lock:
                 self._done.setdefault(feed, [])[:0] = tasks
 
     def acknowledged(self, tasks: Iterable[Task]) -> None:
         """Forget what was acknowledged."""
-        for task in tasks:
-            self._in_hand.pop(task.token, None)
+        with self._lock:
+            self._in_hand.difference_update(tasks)
 
     def in_hand(self) -> list[Task]:
         """Return all whose leases are to be kept."""
-        return list(self._in_hand.values())
+        with self._lock:
+            return list(self._in_hand)
 
     def stop(self) -> list[Task]:
         """Begin nothing new; return what was taken and not begun. Nothing if it stopped before."""
-        with self._changed:
+        with self._lock:
             if self._stopping:
                 return []
             self._stopping = True
             self._changed.notify_all()
-            not_begun = self._not_begun()
+            not_begun = list(self._tasks)
+            self._tasks.clear()
+            self._in_hand.difference_update(not_begun)
             self._busy -= len(not_begun)
             self._set_free(len(not_begun))
             return not_begun
 
     def hurry(self) -> None:
         """End `wait_until_idle`: the handlers that run are not waited for."""
-        with self._changed:
+        with self._lock:
             self._hurried = True
             self._changed.notify_all()
 
     def wait_until_idle(self, timeout: float) -> bool:
         """Wait for the handlers to finish; whether they did."""
-        with self._changed:
+        with self._lock:
             self._wait_for(lambda: self._hurried or not self._busy, self.threads, timeout)
             return not self._busy
 
     def dismiss(self) -> None:
         """Let every handler end once it is free."""
-        for _ in range(self.threads):
-            self._tasks.put(None)
+        with self._lock:
+            self._dismissed = True
+            while self._idle:
+                self._idle.pop().release()
+
+    def _wake_one(self) -> None:
+        # Only one at a time: it wakes the next when it has got something. Messages that are
+        # handled faster than a thread wakes up cost one change of threads for all of them.
+        if self._tasks and self._idle and not self._waking:
+            self._waking = True
+            self._idle.pop().release()
 
     def _wait_for(self, condition: Callable[[], bool], free: int, timeout: float) -> None:
         """Wait for a condition that may come to hold when so many handlers are free."""
@@ -180,13 +231,3 @@ class Desk:
         self._free += count
         if self._wanted and self._free >= min(self._wanted):
             self._changed.notify_all()
-
-    def _not_begun(self) -> list[Task]:
-        found: list[Task | None] = []
-        with contextlib.suppress(queue.Empty):
-            while True:
-                found.append(self._tasks.get_nowait())
-        tasks = [task for task in found if task is not None]
-        for task in tasks:
-            del self._in_hand[task.token]
-        return tasks

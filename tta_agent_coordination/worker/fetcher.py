@@ -8,9 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from tta_agent_coordination.agents.agent import CurrentMessage
-from tta_agent_coordination.coordinator.feed import Feed
-from tta_agent_coordination.delivery import LeaseOutcome
+from tta_agent_coordination.coordinator.feed import Feed, Refused
+from tta_agent_coordination.coordinator.records import Delivery
 from tta_agent_coordination.errors import CoordinationError
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.worker.desk import Desk, Task
@@ -116,16 +115,13 @@ class Fetcher:
         done = self._desk.take_done(self.feed)
         asked_at = time.monotonic()
         try:
-            fetched, outcomes = self.feed.exchange(_tokens(done), most, self._visibility)
+            fetched, refused = self.feed.exchange(_by_inbox(done), most, self._visibility)
         except BaseException:
             self._desk.put_back_done(self.feed, done)
             raise
-        self._note(done, outcomes)
+        self._note(done, refused)
         self._polled()
-        return [
-            Task(self.feed, inbox, CurrentMessage(received), asked_at)
-            for inbox, received in fetched
-        ]
+        return [Task(self.feed, inbox, delivery, asked_at) for inbox, delivery in fetched]
 
     def _park(self) -> None:
         self._parked = True
@@ -144,21 +140,20 @@ class Fetcher:
         if not done:
             return
         try:
-            outcomes = self.feed.ack(_tokens(done))
+            refused = self.feed.ack(_by_inbox(done))
         except BaseException:
             self._desk.put_back_done(self.feed, done)
             raise
-        self._note(done, outcomes)
+        self._note(done, refused)
 
-    def _note(self, done: list[Task], outcomes: Sequence[tuple[str, LeaseOutcome]]) -> None:
+    def _note(self, done: list[Task], refused: Refused) -> None:
         self._desk.acknowledged(done)
-        for token, outcome in outcomes:
-            if not outcome:
-                logger.warning(
-                    "message %s was handled, but its lease had passed on: %s",
-                    token.partition(":")[2],
-                    outcome.value,
-                )
+        for delivery, outcome in refused:
+            logger.warning(
+                "message %s was handled, but its lease had passed on: %s",
+                delivery.message_id,
+                outcome.value,
+            )
 
     def _try(self, step: Callable[[], object]) -> bool:
         try:
@@ -169,8 +164,8 @@ class Fetcher:
         return True
 
 
-def _tokens(tasks: Sequence[Task]) -> dict[AgentId, list[str]]:
-    tokens: dict[AgentId, list[str]] = {}
+def _by_inbox(tasks: Sequence[Task]) -> dict[AgentId, list[Delivery]]:
+    found: dict[AgentId, list[Delivery]] = {}
     for task in tasks:
-        tokens.setdefault(task.inbox, []).append(task.token)
-    return tokens
+        found.setdefault(task.inbox, []).append(task.delivery)
+    return found

@@ -20,8 +20,9 @@ from tta_agent_coordination.agents.agent import (
     set_current,
 )
 from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
-from tta_agent_coordination.coordinator.inbox import LONGEST_ERROR
+from tta_agent_coordination.coordinator.records import LONGEST_ERROR
 from tta_agent_coordination.coordinator.requests import ATTEMPTS_HEADER, ERROR_HEADER
+from tta_agent_coordination.delivery import ReceivedMessage
 from tta_agent_coordination.errors import CoordinationError, InboxFullError
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.message import AgentMessage, MessageType
@@ -74,9 +75,13 @@ class Handling:
         Raises:
             CoordinationError: It failed, and Redis could not be told: its lease will pass.
         """
+        received = task.feed.inbox.decoded(task.inbox, task.delivery)
+        if received is None:
+            task.finished = True
+            return False
         agent = self._agent(task.inbox)
-        message = task.current.message
-        set_current(task.current)
+        message = received.message
+        set_current(task.begin(received))
         try:
             answer = self._loop.finish(_call(agent, message))
             _check(message, answer)
@@ -88,7 +93,7 @@ class Handling:
             failure = _failure(error)
             if not isinstance(error, (RejectMessage, RetryLater)):  # those were meant
                 logger.warning("a handler of %s failed", task.inbox, exc_info=error)
-            self._give_back(agent, task, failure)
+            self._give_back(agent, task, received, failure)
             return False
         finally:
             set_current(None)
@@ -99,26 +104,28 @@ class Handling:
         self._turns += 1
         return agents[self._turns % len(agents)]
 
-    def _give_back(self, agent: AgentProxy, task: Task, failure: _Failure) -> None:
+    def _give_back(
+        self, agent: AgentProxy, task: Task, received: ReceivedMessage, failure: _Failure
+    ) -> None:
         self._raised(str(failure))
         outcome, died_of = task.feed.inbox.nack(
             task.inbox,
-            task.token,
+            received.token,
             reason=failure.reason,
             error=str(failure),
             delay=failure.delay,
         )
-        message = task.current.message
+        message = received.message
         fate = died_of or ("will be retried" if outcome else f"its lease is {outcome.value}")
         logger.info("message %s failed, %s: %s", message.message_id, fate, failure)
         if died_of and message.message_type is MessageType.REQUEST:
-            self._tell(agent, task, failure)
+            self._tell(agent, received, failure)
 
-    def _tell(self, agent: AgentProxy, task: Task, failure: _Failure) -> None:
+    def _tell(self, agent: AgentProxy, received: ReceivedMessage, failure: _Failure) -> None:
         """Tell the one who asked that nothing will come of it."""
-        attempts = task.current.received.queue_message.delivery_attempts
+        attempts = received.queue_message.delivery_attempts
         headers = {ERROR_HEADER: failure.error_type, ATTEMPTS_HEADER: str(attempts)}
-        message = task.current.message
+        message = received.message
         try:
             self._answer(agent, message, {"error": failure.text}, headers)
         except CoordinationError as error:

@@ -57,7 +57,7 @@ class Renewer:
         old = time.monotonic() - self._visibility / RENEWALS_A_LEASE
         by_inbox: dict[AgentId, list[Task]] = {}
         for task in self._desk.in_hand():
-            if not task.current.lease_lost and not self._overdue(task) and task.leased_at <= old:
+            if not task.lease_lost and not self._overdue(task) and task.leased_at <= old:
                 by_inbox.setdefault(task.inbox, []).append(task)
         for inbox, tasks in by_inbox.items():
             self._extend(inbox, tasks)
@@ -96,6 +96,5 @@ class Renewer:
 
 
 def _lose(task: Task, why: str) -> None:
-    message_id = task.current.message.message_id
-    logger.warning("the lease of message %s is lost: %s", message_id, why)
-    task.current.lose_lease()
+    logger.warning("the lease of message %s is lost: %s", task.delivery.message_id, why)
+    task.lose_lease()

@@ -22,7 +22,7 @@ local function put_unfinished(message, state, record)
     redis.call('ZADD', k_delayed, int(due), id)
     awake = awake or due - now < horizon
   else
-    redis.call('ZADD', k_ready, int(state.score), id)
+    redis.call('ZADD', k_ready, state.score, id)
     awake = true
   end
 end
@@ -32,7 +32,7 @@ local function put_dead(message, state, record)
   local last = redis.call('ZREVRANGE', k_dead, 0, 0, 'WITHSCORES')[2]
   local dead_at = math.max(now, (tonumber(last) or 0) + 1)
   redis.call('HSET', k_dead_records, message.id, table.concat({ 'permanent', int(dead_at),
-    int(state.score), int(state.attempts), '-', int(#state.error), state.error .. record }, ' '))
+    state.score, int(state.attempts), '-', int(#state.error), state.error .. record }, ' '))
   redis.call('ZADD', k_dead, int(dead_at), message.id)
 end
 
@@ -40,14 +40,15 @@ local function adopt(message)
   if taken_before(message) then return COPY end
   if has_one_of_its_id(message.id) then return TAKEN end
   redis.call('HSET', k_migrated, message.id, message.digest)
-  local state = fresh_state((9 - message.priority) * LEVEL, '-')
+  local level = (9 - message.priority) * LEVEL
+  local state = fresh_state(int(level), '-')
   state.attempts, state.error = message.attempts, message.error
   local since = message.stored > 0 and math.min(message.stored, now) or now
   local record = int(since) .. ' 0 - ' .. message.body
   if message.kind == 'dead' then
     put_dead(message, state, record)
   else
-    state.score = state.score + redis.call('INCR', k_seq)
+    state.score = int(level + redis.call('INCR', k_seq))
     put_unfinished(message, state, record)
   end
   return MOVED

@@ -14,7 +14,7 @@ local function drop_oldest()
 end
 
 local function bury(id, now, state, record, reason, standing)
-  redis.call('HSET', k_dead_records, id, table.concat({ reason, int(now), int(state.score),
+  redis.call('HSET', k_dead_records, id, table.concat({ reason, int(now), state.score,
     int(state.attempts), state.holder, int(#state.error), state.error .. record }, ' '))
   redis.call('ZADD', k_dead, int(now), id)
   redis.call('HDEL', k_messages, id)

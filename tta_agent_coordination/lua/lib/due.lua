@@ -15,9 +15,9 @@ end
 local function promote_delayed(now)
   local ids = redis.call('ZRANGEBYSCORE', k_delayed, '-inf', int(now), 'LIMIT', 0, BATCH)
   for _, id in ipairs(ids) do
-    local state = read_state(id) or fresh_state(4 * LEVEL, '-')
+    local state = read_state(id) or lost_state()
     redis.call('ZREM', k_delayed, id)
-    redis.call('ZADD', k_ready, int(state.score), id)
+    redis.call('ZADD', k_ready, state.score, id)
   end
   return #ids
 end
@@ -26,7 +26,7 @@ end
 local function expire_leases(now)
   local ids = redis.call('ZRANGEBYSCORE', k_leased, '-inf', int(now), 'LIMIT', 0, BATCH)
   for _, id in ipairs(ids) do
-    local state = read_state(id) or fresh_state(4 * LEVEL, '-')
+    local state = read_state(id) or lost_state()
     local record = redis.call('HGET', k_messages, id)
     redis.call('ZREM', k_leased, id)
     if not record then
@@ -34,7 +34,7 @@ local function expire_leases(now)
     elseif state.attempts >= deliveries then
       bury(id, now, state, record, 'lease_expired', EXPIRED)
     else
-      redis.call('ZADD', k_ready, int(state.score), id)
+      redis.call('ZADD', k_ready, state.score, id)
     end
   end
   return #ids

@@ -1,23 +1,35 @@
 -- The state of a message that was delayed or handed out, one string in the hash `states`:
 --   score attempts origin holder nonce standing error
--- `origin` is the call that sent it; `error` is '-' for none, or '+' and the text.
+-- `score` stays text, as no script calculates with it; `origin` is the call that sent the message;
+-- `error` is '-' for none, or '+' and the text.
 local function fresh_state(score, origin)
   return { score = score, attempts = 0, origin = origin, holder = '-', nonce = '-',
            standing = RELEASED, error = '-' }
 end
 
-local function read_state(id)
-  local raw = redis.call('HGET', k_states, id)
+-- What somebody else overwrote counts as never delivered, and of normal priority.
+local function lost_state()
+  return fresh_state(int(4 * LEVEL), '-')
+end
+
+local function parse_state(raw)
   if not raw then return nil end
   local score, attempts, origin, holder, nonce, standing, error =
     string.match(raw, '^(%d+) (%d+) (%S+) (%S+) (%S+) (%a) ([-+].*)$')
-  -- What somebody else overwrote counts as never delivered, and of normal priority.
-  if not score then return fresh_state(4 * LEVEL, '-') end
-  return { score = tonumber(score), attempts = tonumber(attempts), origin = origin,
-           holder = holder, nonce = nonce, standing = standing, error = error }
+  if not score or #score > 16 then return lost_state() end
+  return { score = score, attempts = tonumber(attempts), origin = origin, holder = holder,
+           nonce = nonce, standing = standing, error = error }
+end
+
+local function read_state(id)
+  return parse_state(redis.call('HGET', k_states, id))
+end
+
+local function print_state(state)
+  return state.score .. ' ' .. int(state.attempts) .. ' ' .. state.origin .. ' ' .. state.holder
+    .. ' ' .. state.nonce .. ' ' .. state.standing .. ' ' .. state.error
 end
 
 local function write_state(id, state)
-  redis.call('HSET', k_states, id, table.concat({ int(state.score), int(state.attempts),
-    state.origin, state.holder, state.nonce, state.standing, state.error }, ' '))
+  redis.call('HSET', k_states, id, print_state(state))
 end

@@ -1,0 +1,154 @@
+"""Settling leases: ack, nack, extend and release."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+
+from tta_agent_coordination.coordinator import records
+from tta_agent_coordination.coordinator.calls import (
+    HORIZON,
+    Calls,
+    microseconds,
+    milliseconds,
+    new_call_id,
+)
+from tta_agent_coordination.coordinator.records import Delivery
+from tta_agent_coordination.delivery import LeaseOutcome
+from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.transport import scripts
+from tta_agent_coordination.transport.command import Command
+
+logger = logging.getLogger("tta_agent_coordination")
+
+MOST_A_SCRIPT = 1000
+"""Tokens that one script settles at most, so that none holds the server up."""
+
+_JITTER = 0.1
+OUTCOMES = {
+    1: LeaseOutcome.DONE,
+    2: LeaseOutcome.ALREADY_DONE,
+    -1: LeaseOutcome.STALE,
+    -2: LeaseOutcome.UNKNOWN,
+}
+
+
+class Leases:
+    """Settles the leases of messages that were handed out."""
+
+    def __init__(self, calls: Calls) -> None:
+        """Settle through `calls`."""
+        self._calls = calls
+
+    def ack(self, agent_id: AgentId, tokens: Sequence[str]) -> list[LeaseOutcome]:
+        """Finish messages."""
+        return self._settle(scripts.ACK, agent_id, tokens, *self._ack_options())
+
+    def ack_command(self, agent_id: AgentId, deliveries: Sequence[Delivery]) -> Command:
+        """Return the command that finishes messages."""
+        arguments = (new_call_id(), *self._ack_options(), *words_of(deliveries))
+        return self._calls.command(scripts.ACK, agent_id, arguments)
+
+    def _ack_options(self) -> tuple[int, int]:
+        rules = self._calls.policy
+        return microseconds(rules.dedup_window), milliseconds(rules.retention)
+
+    def extend(
+        self, agent_id: AgentId, tokens: Sequence[str], visibility: float
+    ) -> list[LeaseOutcome]:
+        """Let leases end `visibility` seconds from now."""
+        return self._settle(scripts.EXTEND, agent_id, tokens, microseconds(visibility), HORIZON)
+
+    def release(self, agent_id: AgentId, token: str) -> LeaseOutcome:
+        """Give a message back unhandled."""
+        pair = records.split_token(token)
+        if pair is None:
+            return LeaseOutcome.UNKNOWN
+        nonce, message_id = pair
+        retention = milliseconds(self._calls.policy.retention)
+        answer = self._calls.run_on_lease(
+            scripts.RELEASE, agent_id, new_call_id(), message_id, nonce, retention
+        )
+        return OUTCOMES[answer]
+
+    def release_all(self, agent_id: AgentId, tokens: Sequence[str]) -> None:
+        """Give back messages of which the library made the tokens, in one round trip."""
+        retention = milliseconds(self._calls.policy.retention)
+        commands = [
+            self._calls.command(scripts.RELEASE, agent_id, (new_call_id(), name, nonce, retention))
+            for nonce, name in map(records.token_parts, tokens)
+        ]
+        self._calls.link.leases.run(self._calls.keys.inbox(agent_id)["wake"], *commands)
+
+    def nack(
+        self,
+        agent_id: AgentId,
+        token: str,
+        *,
+        reason: str = "",
+        error: str | None = None,
+        delay: float | None = None,
+    ) -> tuple[LeaseOutcome, str]:
+        """Give a message back as failed: for a retry, or to the dead letters with a `reason`.
+
+        Returns:
+            The outcome, and what it died of if it did.
+        """
+        pair = records.split_token(token)
+        if pair is None:
+            return LeaseOutcome.UNKNOWN, ""
+        nonce, message_id = pair
+        wait = -1 if delay is None else microseconds(delay)
+        what = (new_call_id(), message_id, nonce, reason, records.printed_error(error), wait)
+        answer, dropped, died_of = self._calls.run_on_lease(
+            scripts.NACK, agent_id, *what, *self._back_off(), *self.burial()
+        )
+        report_dropped(agent_id, dropped)
+        if died_of:
+            name = records.shown(message_id)
+            logger.warning(
+                "message %s of %s is dead: %s (%s)", name, agent_id, died_of.decode(), error
+            )
+        return OUTCOMES[answer], died_of.decode()
+
+    def _settle(
+        self, script: scripts.Script, agent_id: AgentId, tokens: Sequence[str], *options: int
+    ) -> list[LeaseOutcome]:
+        pairs = [records.split_token(token) for token in tokens]
+        known = [pair for pair in pairs if pair is not None]
+        answers: list[int] = []
+        for start in range(0, len(known), MOST_A_SCRIPT):
+            some = known[start : start + MOST_A_SCRIPT]
+            words = [word for nonce, message_id in some for word in (message_id, nonce)]
+            answers += self._calls.run_on_lease(script, agent_id, new_call_id(), *options, *words)
+        found = iter(answers)
+        return [LeaseOutcome.UNKNOWN if pair is None else OUTCOMES[next(found)] for pair in pairs]
+
+    def _back_off(self) -> tuple[int | float, ...]:
+        """Return what ``nack.lua`` takes from ``base`` to ``deliveries``."""
+        rules = self._calls.policy
+        base, ceiling = microseconds(rules.backoff_base), microseconds(rules.backoff_max)
+        jitter = random.random() * _JITTER
+        return base, rules.backoff_factor, ceiling, jitter, HORIZON, rules.deliveries
+
+    def burial(self) -> tuple[int, int, int]:
+        """Return what the scripts that bury take from ``dead_limit`` to ``retention``."""
+        rules = self._calls.policy
+        window = microseconds(rules.dedup_window)
+        return rules.dead_letter_limit, window, milliseconds(rules.retention)
+
+
+def words_of(deliveries: Sequence[Delivery]) -> list[str | bytes]:
+    """Return what the scripts take for each delivery that is settled."""
+    return [word for one in deliveries for word in (one.raw_id, one.nonce)]
+
+
+def report_dropped(agent_id: AgentId, dropped: int) -> None:
+    """Log that dead letters were dropped for room, if any were."""
+    if dropped:
+        logger.warning(
+            "%d dead letters of %s were dropped: there were more than dead_letter_limit",
+            dropped,
+            agent_id,
+        )

@@ -1,0 +1,57 @@
+-- send_many: store messages in one inbox, as send does with one
+--
+-- KEYS    messages ready delayed states marks marks_old seq wake
+-- ARGV    call:text queue_size:number horizon:number replay:number lifetime:number then id body priority delay ttl, repeated
+-- RETURNS for each message STORED, DUPLICATE or FULL
+-- INCLUDE codes number clock state marks finished origin wake fade
+--
+-- What they have in common is written with one command for all.
+
+local now = now_us()
+local held = redis.call('HLEN', k_messages)
+local ids, answers, stored = {}, {}, {}
+for i = 6, #ARGV, 5 do ids[#ids + 1] = ARGV[i] end
+local records = redis.call('HMGET', k_messages, unpack(ids))
+local marks = redis.call('HMGET', k_marks, unpack(ids))
+local marks_old = redis.call('HMGET', k_marks_old, unpack(ids))
+
+local seen = {}
+for i, id in ipairs(ids) do
+  local origin = earlier_origin(records[i], parse_mark(marks[i] or marks_old[i]), now)
+  if origin or seen[id] then
+    answers[i] = origin == call and not seen[id] and STORED or DUPLICATE
+  elseif held >= queue_size then
+    answers[i] = FULL
+  else
+    stored[#stored + 1], answers[i] = i, STORED
+    held = held + 1
+  end
+  seen[id] = answers[i] ~= FULL
+end
+
+local function store()
+  local last = redis.call('INCRBY', k_seq, #stored)
+  local head, messages, ready, awake = int(now) .. ' ', {}, {}, false
+  for place, i in ipairs(stored) do
+    local at, id = 1 + 5 * i, ids[i]
+    local body, priority, delay, ttl = unpack(ARGV, at + 1, at + 4)
+    local score = int((9 - priority) * LEVEL + last - #stored + place)
+    local expires = ttl == '-1' and '0' or int(now + delay + ttl)
+    messages[#messages + 1] = id
+    messages[#messages + 1] = head .. expires .. ' ' .. call .. ' ' .. body
+    if delay == '0' then
+      ready[#ready + 1], ready[#ready + 2] = score, id
+    else
+      write_state(id, fresh_state(score, call))
+      redis.call('ZADD', k_delayed, int(now + delay), id)
+      awake = awake or tonumber(delay) < horizon
+    end
+  end
+  redis.call('HSET', k_messages, unpack(messages))
+  if #ready > 0 then redis.call('ZADD', k_ready, unpack(ready)) end
+  if awake or #ready > 0 then wake() end
+end
+
+if #stored > 0 then store() end
+fade()
+return answers
