@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
+
+from tta_agent_coordination import forks
 
 logger = logging.getLogger("tta_agent_coordination")
 
@@ -43,15 +44,15 @@ class PerProcess(Generic[T]):
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
-        """Make the first with `make`, and one more in each process that asks."""
+        """Make one with `make`, and another at the start of each child: it must take no lock."""
         self._make = make
-        self._values = {os.getpid(): make()}
+        self._value = make()
+        forks.in_child(self._renew)
 
     def get(self) -> T:
         """Return that of this process, the same to all threads."""
-        pid = os.getpid()
-        if pid not in self._values:
-            self._values.setdefault(pid, self._make())
-            for other in [known for known in self._values if known != pid]:
-                self._values.pop(other, None)  # with it go the parent's connections
-        return self._values[pid]
+        forks.notice()
+        return self._value
+
+    def _renew(self) -> None:
+        self._value = self._make()

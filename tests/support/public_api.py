@@ -9,7 +9,12 @@ from pathlib import Path
 
 import attrs
 
-MODULES = ("tta_agent_coordination", "tta_agent_coordination.aio")
+MODULES = (
+    "tta_agent_coordination",
+    "tta_agent_coordination.aio",
+    "tta_agent_coordination.django",
+    "tta_agent_coordination.flask",
+)
 """Those whose ``__all__`` users may import from."""
 
 FILE = Path(__file__).parents[1] / "unit" / "public_api.txt"

@@ -16,7 +16,8 @@ NAME = PACKAGE.name
 pytestmark = pytest.mark.guarantee("2.15")
 
 LAYERS = [
-    {"errors", "checks", "threads", "terminal", "waits"},
+    {"errors", "checks", "forks", "terminal", "waits"},
+    {"threads"},
     {"identity", "retrying"},
     {"message", "keys"},
     {"delivery", "policy", "codec"},
@@ -27,11 +28,12 @@ LAYERS = [
     {"coordinator"},
     {"registry"},
     {"worker"},
-    {"aio", "migrate"},
+    {"aio", "glue", "migrate"},
     {"server_process"},
     {"embedded"},
     {"demo"},
     {"cli"},
+    {"flask", "django"},
 ]
 """From the bottom to the top; none imports from a layer above, or from another part of its own."""
 

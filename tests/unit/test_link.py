@@ -1,10 +1,10 @@
 """Where a client points, what is taken from it, and what of ours is opened and closed."""
 
 import gc
-import os
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,7 @@ from tests.support.waiting import eventually
 from tta_agent_coordination.errors import ConfigurationError, CoordinatorUnavailableError
 from tta_agent_coordination.transport.bounded import alone, bounded
 from tta_agent_coordination.transport.cluster import ClusterAddress, ClusterRoute
-from tta_agent_coordination.transport.connections import ServerRoute, route_to
+from tta_agent_coordination.transport.connections import Route, ServerRoute, route_to
 from tta_agent_coordination.transport.deadline import DeadlineSocket, until
 from tta_agent_coordination.transport.gate import Command
 from tta_agent_coordination.transport.link import Link
@@ -295,39 +295,53 @@ def test_a_connection_that_opens_while_the_link_closes_is_closed_behind_it(
 
 
 @pytest.mark.backend("valkey")
-def test_another_process_gets_a_route_of_its_own(
-    backend: Backend, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_child_gets_a_route_of_its_own(backend: Backend) -> None:
     with link_to(backend.client()) as link:
         ours = link.route()
         assert isinstance(ours, ServerRoute)
         assert not ours.spread
         link.commands.run("key", PING)
-        number = os.getpid()
-        with monkeypatch.context() as child:
-            child.setattr(os, "getpid", lambda: number + 1)
-            theirs = link.route()
-            assert theirs is not ours
-            assert link.route() is theirs
+        link._renew()
+        theirs = link.route()
+        assert theirs is not ours
+        assert link.route() is theirs
         ours.close()
-        theirs.close()
 
 
 @pytest.mark.backend("valkey")
-def test_another_process_gets_a_breaker_of_its_own(
+def test_threads_of_a_child_that_call_at_once_share_one_route(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    both_ask = threading.Barrier(2, timeout=5)
+    with link_to(backend.client()) as link:
+        link.route().close()
+        link._renew()
+        make = link._made
+
+        def made() -> Route:
+            both_ask.wait()
+            return make()
+
+        monkeypatch.setattr(link, "_made", made)
+        with ThreadPoolExecutor(2) as threads:
+            first, second = threads.map(lambda _: link.route(), range(2))
+        assert first is second is link.route()
+
+
+@pytest.mark.backend("valkey")
+def test_a_child_gets_a_breaker_of_its_own(backend: Backend) -> None:
     with link_to(backend.client()) as link:
         for _ in range(5):
             link.commands._breaker.failed(ConnectionError("lost"), trial=False)
         with pytest.raises(CoordinatorUnavailableError):
             link.commands.run("key", PING)
-        number = os.getpid()
-        with monkeypatch.context() as child:
-            child.setattr(os, "getpid", lambda: number + 1)
-            assert link.commands.run("key", PING) == [b"PONG"]
-            assert link.commands.state == "closed"
-            link.close()
+        link.commands.renew()
+        assert link.commands.run("key", PING) == [b"PONG"]
+        assert link.commands.state == "closed"
+        link.close()
+        link.commands.renew()
+        with pytest.raises(ConfigurationError, match="closed"):
+            link.commands.run("key", PING)
 
 
 # Blocking commands ---------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 import os
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -38,31 +37,11 @@ def test_a_thread_does_not_wait_for_itself() -> None:
     assert answers == [True]
 
 
-def test_what_another_process_made_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_begins_with_one_of_its_own() -> None:
     mine = PerProcess(object)
-    first, pid = mine.get(), os.getpid()
-    monkeypatch.setattr(os, "getpid", lambda: pid + 1)
-    second = mine.get()
-    assert second is mine.get()
-    assert second is not first
-
-
-def test_threads_of_a_new_process_that_ask_at_once_share_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    both_make = threading.Barrier(2, timeout=5)
-    pid = os.getpid()
-
-    def make() -> object:
-        if os.getpid() != pid:
-            both_make.wait()
-        return object()
-
-    mine = PerProcess(make)
-    monkeypatch.setattr(os, "getpid", lambda: pid + 1)
-    with ThreadPoolExecutor(2) as threads:
-        first, second = threads.map(lambda _: mine.get(), range(2))
-    assert first is second is mine.get()
+    first = mine.get()
+    mine._renew()
+    assert mine.get() is mine.get() is not first
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")

@@ -57,7 +57,7 @@ def carry_out(arguments: argparse.Namespace) -> int:
     """Show the agents."""
     display = Display.on(sys.stdout)
     with coordinator_of(arguments) as coordinator, registry_of(arguments) as registry:
-        look = Look(coordinator, registry, Keys(arguments.prefix).agents["ends"])
+        look = Look.at(coordinator, registry, arguments.prefix)
         if arguments.json:
             output.write_json({"agents": [one.document() for one in look.agents()]})
         elif arguments.once or not display.live:
@@ -115,6 +115,13 @@ class Look:
     coordinator: RedisMessageCoordinator
     registry: RedisAgentRegistry
     key: str
+
+    @classmethod
+    def at(
+        cls, coordinator: RedisMessageCoordinator, registry: RedisAgentRegistry, prefix: str
+    ) -> Look:
+        """Return a look at the agents below a prefix."""
+        return cls(coordinator, registry, Keys(prefix).agents["ends"])
 
     def agents(self) -> list[Seen]:
         """Return all agents that are remembered, in the order of their ids."""

@@ -14,11 +14,8 @@ from tta_agent_coordination import (
     RedisMessageCoordinator,
     checks,
 )
+from tta_agent_coordination.glue.settings import DEFAULT_URL, URL_VARIABLE
 from tta_agent_coordination.keys import DEFAULT_KEY_PREFIX, Keys
-
-URL_VARIABLE = "TTA_COORDINATION_URL"
-"""Environment variable that says where the server is, when ``--url`` does not."""
-DEFAULT_URL = "redis://127.0.0.1:6379/0"
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 
 import attrs
 
-from tta_agent_coordination import policy
+from tta_agent_coordination import forks, policy
 from tta_agent_coordination.coordinator.calls import Calls, milliseconds, new_call_id, wait_times
 from tta_agent_coordination.coordinator.inbox import Inbox
 from tta_agent_coordination.delivery import ReceivedMessage
@@ -157,6 +157,7 @@ class Receiving:
             alarm=None if alarm is None else now + alarm,
         )
         self._plan(self._wait)
+        forks.in_child(self._disown)
 
     def _plan(self, wait: _Wait) -> None:
         self.descriptor = wait.descriptor
@@ -200,6 +201,12 @@ class Receiving:
         if wait is not None and wait.descriptor is not None:
             os.close(wait.descriptor)
         return wait
+
+    def _disown(self) -> None:
+        """Forget the wait, in a child: it is the parent's, and must end with it."""
+        self._lock = threading.Lock()
+        self._over = True
+        self._forget_wait()
 
     def _end_wait(self) -> None:
         """Let the server answer now, so that it hands this one no wake-up any more."""

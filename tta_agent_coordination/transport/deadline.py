@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 import time
 from typing import Protocol, cast
+
+from tta_agent_coordination import forks
 
 
 class _Current(threading.local):
@@ -62,6 +66,7 @@ class _Socket(Protocol):
     def recv(self, *args: int) -> bytes: ...
     def recv_into(self, *args: object) -> int: ...
     def sendall(self, data: bytes, /) -> None: ...
+    def detach(self) -> int: ...
 
 
 class DeadlineSocket:
@@ -75,6 +80,7 @@ class DeadlineSocket:
         """Wrap a connected socket, plain or TLS."""
         self._sock = cast("_Socket", sock)
         self._limit = self._sock.gettimeout()
+        forks.in_child(self._drop)
 
     def __getattr__(self, name: str) -> object:
         """Hand everything but the operations below to the wrapped socket."""
@@ -105,3 +111,12 @@ class DeadlineSocket:
             return
         left = remaining()
         self._sock.settimeout(self._limit if left is None else left)
+
+    def _drop(self) -> None:
+        """Close what a child inherited, and only that: the connection is the parent's.
+
+        A child that kept it would hold the parent's blocked command open on the server when the
+        parent is dead.
+        """
+        with contextlib.suppress(OSError):  # it was closed before
+            os.close(self._sock.detach())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -11,7 +10,7 @@ from typing import Any, cast
 
 from redis.exceptions import AskError, NoScriptError, ResponseError
 
-from tta_agent_coordination import policy
+from tta_agent_coordination import forks, policy
 from tta_agent_coordination.errors import (
     ConfigurationError,
     CoordinationError,
@@ -62,7 +61,6 @@ class Gate:
         self._share = call_timeout / policy.ATTEMPTS_IN_A_CALL
         self._closed = threading.Event()
         self._breaker = Breaker(name, trial_time=call_timeout)
-        self._pid = os.getpid()
 
     @property
     def state(self) -> str:
@@ -77,6 +75,12 @@ class Gate:
     def close(self) -> None:
         """Refuse further calls, and end the pauses of those that are retrying."""
         self._closed.set()
+
+    def renew(self) -> None:
+        """Begin anew in a child: a lock that a thread of the parent held is held there for ever."""
+        if not self._closed.is_set():
+            self._closed = threading.Event()
+        self._breaker = Breaker(self._name, trial_time=self._call_timeout)
 
     def run(self, key: str, *commands: Command) -> list[Reply]:
         """Send commands in one round trip and return their replies.
@@ -261,13 +265,9 @@ class Gate:
         return self._breaker.admit()
 
     def _check_open(self) -> None:
+        forks.notice()
         if self._closed.is_set():
             raise ConfigurationError(_CLOSED)
-        if self._pid != os.getpid():
-            # A lock that another thread of the parent held is held for ever in the child.
-            self._closed = threading.Event()
-            self._breaker = Breaker(self._name, trial_time=self._call_timeout)
-            self._pid = os.getpid()
 
     def _attempt(self, key: str, commands: Sequence[Command], end: float) -> list[Reply]:
         with until(min(end, time.monotonic() + self._share)):

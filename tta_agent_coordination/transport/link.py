@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import threading
 
-from tta_agent_coordination import checks, policy
+from tta_agent_coordination import checks, forks, policy
 from tta_agent_coordination.transport.connections import Route, route_to
 from tta_agent_coordination.transport.gate import Gate
 
@@ -33,19 +33,33 @@ class Link:
             raise ValueError("call_timeout must be more than 0 seconds")
         self._target = target
         self._limit = call_timeout / policy.ATTEMPTS_IN_A_CALL
-        self._pid = os.getpid()
-        self._current = route_to(target, limit=self._limit)
+        self._current: Route | None = route_to(target, limit=self._limit)
+        self._making = threading.Lock()
         self.commands = Gate(self.route, name=f"{name}-commands", call_timeout=call_timeout)
         self.leases = Gate(self.route, name=f"{name}-leases", call_timeout=call_timeout)
+        forks.in_child(self._renew)
 
     def route(self) -> Route:
         """Return the route; a child process gets one of its own, with its own connections."""
-        if self._pid != os.getpid():
-            self._current, self._pid = route_to(self._target, limit=self._limit), os.getpid()
-        return self._current
+        forks.notice()
+        current = self._current
+        return self._made() if current is None else current
 
     def close(self) -> None:
         """Refuse further calls and close every connection."""
         self.commands.close()
         self.leases.close()
         self.route().close()
+
+    def _renew(self) -> None:
+        self._making = threading.Lock()
+        self._current = None
+        self.commands.renew()
+        self.leases.renew()
+
+    def _made(self) -> Route:
+        # Not at the fork itself: another thread of the parent may hold a lock of the client's.
+        with self._making:
+            if self._current is None:
+                self._current = route_to(self._target, limit=self._limit)
+            return self._current

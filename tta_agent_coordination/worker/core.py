@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import select
 import signal
 import threading
@@ -15,7 +16,7 @@ from typing import Self, cast
 
 import attrs
 
-from tta_agent_coordination import checks, threads
+from tta_agent_coordination import checks, forks, threads
 from tta_agent_coordination.agents.agent import Agent, AgentProxy
 from tta_agent_coordination.agents.record import AgentLoad
 from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
@@ -101,6 +102,9 @@ class AgentWorker:
         self._crew: Crew | None = None
         self._last_error: str | None = None
         self._listed = set[AgentId]()
+        self._warned = False
+        forks.in_child(self._disown)
+        forks.before(self._warn_of_fork)
 
     def start(self) -> None:
         """Begin to serve; does nothing when it does.
@@ -110,6 +114,7 @@ class AgentWorker:
                 was started.
             Exception: What the ``start`` of an agent raises; likewise.
         """
+        forks.notice()
         with self._changing:
             if self._crew is not None:
                 return
@@ -140,6 +145,7 @@ class AgentWorker:
             Whether every thread has ended. Called by a handler, which cannot wait for itself, it
             returns False, and another thread does the work.
         """
+        forks.notice()
         crew = self._crew
         if crew is not None and crew.is_handling_here:
             threads.spawn(f"stop-{self._agents[0].agent_id}", partial(self._end, drain))
@@ -168,6 +174,7 @@ class AgentWorker:
 
     def health(self) -> WorkerHealth:
         """Say how it is."""
+        forks.notice()
         crew = self._crew
         link = self._coordinator.link
         return WorkerHealth(
@@ -187,6 +194,31 @@ class AgentWorker:
     def __exit__(self, *_: object) -> None:
         """Stop, and drain."""
         self.stop()
+
+    def _disown(self) -> None:
+        """Forget what the parent does, in a child: it serves, and this process does not."""
+        self._warn_of_fork()  # unless it was done before
+        crew, self._crew = self._crew, None
+        self._changing = threading.RLock()
+        self._listed = set[AgentId]()
+        if crew is not None:
+            crew.disown()
+            self._last_error = (
+                f"this process was forked from process {os.getppid()}, where the worker serves on; "
+                "call start() to serve here as well"
+            )
+
+    def _warn_of_fork(self) -> None:
+        if self._crew is not None and not self._warned:
+            self._warned = True
+            logger.warning(
+                "the worker of %s was started before a fork (by process %d): a child has no "
+                "threads of it and serves nothing. Under a server that forks its workers "
+                "(gunicorn --preload, uWSGI), start it in each of them after the fork "
+                "(post_fork, @postfork), or in a process of its own",
+                self._agents[0].agent_id,
+                os.getpid(),
+            )
 
     def _stop_agent(self, agent: AgentProxy) -> None:
         with _logged(f"stop of agent {agent.agent_id}"):

@@ -147,6 +147,13 @@ class Crew:
                 if fetcher.feed.drop(agent_id):
                     fetcher.wake()
 
+    def disown(self) -> None:
+        """Let go of everything, in a child: the threads and the leases are the parent's.
+
+        A handler that has forked goes on in the child too, and ends there without a trace.
+        """
+        self.desk.disown()
+
     def _handlers_end_within(self, timeout: float) -> bool:
         end = time.monotonic() + timeout
         for thread in self._handlers:
@@ -160,6 +167,8 @@ class Crew:
                 done = self._handling.handle(task)
             except Exception as error:  # noqa: BLE001 - the lease will pass; the thread goes on
                 self._note_failure(error)
+            if task.inherited:
+                return
             self.desk.finish(task, acknowledge=done)
             self._fetchers[task.feed].flush_if_parked()
 

@@ -30,6 +30,7 @@ class Task:
         finished: Whether its handler has ended.
         lease_lost: Whether somebody else may be handling it by now.
         current: What its handler sees; None before it began.
+        inherited: Whether this process was forked from the one that took it.
     """
 
     feed: Feed
@@ -40,6 +41,7 @@ class Task:
     finished: bool = False
     lease_lost: bool = False
     current: CurrentMessage | None = None
+    inherited: bool = False
 
     @property
     def token(self) -> str:
@@ -179,6 +181,15 @@ class Desk:
         """Return all whose leases are to be kept."""
         with self._lock:
             return list(self._in_hand)
+
+    def disown(self) -> None:
+        """Let go of all that is in hand, in a child: the leases are the parent's.
+
+        Without the lock, which a thread of the parent may have held when it was forked.
+        """
+        for task in list(self._in_hand):
+            task.inherited = True
+            task.lose_lease()
 
     def stop(self) -> list[Task]:
         """Begin nothing new; return what was taken and not begun. Nothing if it stopped before."""

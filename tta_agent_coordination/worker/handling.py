@@ -86,10 +86,12 @@ class Handling:
             answer = self._loop.finish(_call(agent, message))
             _check(message, answer)
             task.finished = True
-            if message.message_type is MessageType.REQUEST:
+            if message.message_type is MessageType.REQUEST and not task.inherited:
                 self._answer(agent, message, answer or {})
         except BaseException as error:
             task.finished = True
+            if task.inherited:
+                raise
             failure = _failure(error)
             if not isinstance(error, (RejectMessage, RetryLater)):  # those were meant
                 logger.warning("a handler of %s failed", task.inbox, exc_info=error)

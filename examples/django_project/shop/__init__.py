@@ -1,0 +1,1 @@
+"""The shop: orders that an agent bills."""

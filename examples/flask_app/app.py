@@ -1,0 +1,49 @@
+"""A Flask application that asks agents.
+
+Start it with ``gunicorn --workers 2 --preload 'app:create_app()'`` and, in another process, the
+agents with ``flask --app app run-agent agents.Pricer``. Both find the server by the environment
+variable ``TTA_COORDINATION_URL``.
+"""
+
+# [app]
+from flask import Flask, jsonify, request
+from flask.typing import ResponseReturnValue
+
+from tta_agent_coordination import AgentId, AgentMessage, RemoteAgentError, RequestTimeoutError
+from tta_agent_coordination.flask import AgentCoordination, health
+
+coordination = AgentCoordination()
+shop, pricer = AgentId("shop"), AgentId("pricer")
+
+
+def create_app() -> Flask:
+    """Make the application."""
+    app = Flask(__name__)
+    app.config.from_mapping(TTA_COORDINATION_KEY_PREFIX="shop", TTA_COORDINATION_CALL_TIMEOUT=2.0)
+    app.config.from_prefixed_env()  # FLASK_TTA_COORDINATION_URL, …
+    coordination.init_app(app)
+    app.register_blueprint(health, url_prefix="/health")
+    app.add_url_rule("/prices/<item>", view_func=price)
+    app.add_url_rule("/orders", view_func=order, methods=["POST"])
+    return app
+
+
+def price(item: str) -> ResponseReturnValue:
+    """Ask an agent, and answer with its answer."""
+    try:
+        answer = coordination.coordinator.request(shop, pricer, {"item": item}, timeout=5.0)
+    except RemoteAgentError as error:
+        return jsonify(error=str(error)), 404
+    except RequestTimeoutError as error:
+        return jsonify(error=str(error)), 504
+    return jsonify(answer.payload)
+
+
+def order() -> ResponseReturnValue:
+    """Leave a message with an agent, and answer at once."""
+    message = AgentMessage(shop, pricer, request.get_json())
+    result = coordination.coordinator.send_message(shop, pricer, message)
+    return jsonify(message_id=result.message_id), 202 if result.delivered else 503
+
+
+# [/app]

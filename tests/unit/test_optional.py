@@ -1,0 +1,69 @@
+"""What is optional is imported only where it is used."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tta_agent_coordination
+
+PACKAGE = Path(tta_agent_coordination.__file__).parent
+OPTIONAL = {
+    "flask": ("flask", "werkzeug", "jinja2"),
+    "django": ("django", "asgiref"),
+}
+"""Parts of the package for which something more must be installed, and what that is."""
+
+pytestmark = pytest.mark.guarantee("2.15")
+
+IMPORT = """
+import importlib, sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked!r}:
+            raise ImportError(f"{{name}} is not installed")
+
+sys.meta_path.insert(0, Blocked())
+for name in {names!r}:
+    importlib.import_module(name)
+print("all imported")
+"""
+
+
+def modules(*, without: set[str]) -> list[str]:
+    files = (file.relative_to(PACKAGE.parent).with_suffix("") for file in PACKAGE.rglob("*.py"))
+    names = [file.parts for file in files if file.name != "__main__"]
+    return sorted(
+        ".".join(part for part in parts if part != "__init__")
+        for parts in names
+        if parts[1] not in without
+    )
+
+
+def ran(names: list[str], blocked: set[str]) -> str:
+    code = IMPORT.format(names=names, blocked=blocked)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_the_core_needs_nothing_of_what_is_optional() -> None:
+    blocked = {name for names in OPTIONAL.values() for name in names}
+    names = modules(without=set(OPTIONAL))
+    assert "tta_agent_coordination.worker.core" in names
+    assert ran(names, blocked) == "all imported\n"
+
+
+@pytest.mark.parametrize("part", OPTIONAL)
+def test_an_optional_part_needs_only_its_own(part: str) -> None:
+    blocked = {name for other in OPTIONAL if other != part for name in OPTIONAL[other]}
+    top = [f"tta_agent_coordination.{part}"]
+    assert ran(top, blocked) == "all imported\n"
