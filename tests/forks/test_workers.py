@@ -155,7 +155,7 @@ def test_a_handler_that_forks_is_settled_by_the_parent_alone(
         reply = coordinator.request(ASKER, OWN, {"number": number}, timeout=LONG)
         assert reply.payload == {"by": "parent", "lost": "False"}
     assert ended == [0, 0]
-    assert is_empty(coordinator, OWN)
+    eventually(lambda: is_empty(coordinator, OWN), timeout=LONG)
     assert coordinator.dead_letters(OWN) == []
 
 
