@@ -9,9 +9,9 @@ from contextlib import ExitStack
 import pytest
 
 from tests.support.backends import BACKENDS, REAL_BACKENDS, Backend, Servers, open_backend
-from tests.support.proxy import FaultProxy
 from tests.support.servers import Client, LocalServer, binary_of
 from tests.support.waiting import holds_within
+from tta_agent_coordination.proxy import FaultProxy
 
 TIDY_UP_TIME = 2.0
 """Seconds that threads and connections get to end after a test."""

@@ -22,7 +22,14 @@ from urllib.parse import quote
 
 from tta_agent_coordination.errors import ConfigurationError, CoordinatorUnavailableError
 
-__all__ = ["DEFAULT_START_TIMEOUT", "STOP_TIMEOUT", "ServerProcess", "free_port", "run_server"]
+__all__ = [
+    "DEFAULT_START_TIMEOUT",
+    "STOP_TIMEOUT",
+    "ServerProcess",
+    "free_port",
+    "launch",
+    "run_server",
+]
 
 DEFAULT_START_TIMEOUT = 10.0
 """Seconds a server may take until it answers."""
@@ -139,7 +146,7 @@ def run_server(
         address = _socket_path(home) if port is None else ("127.0.0.1", port)
         files = () if config is None else (str(config),)
         command = [str(binary), *files, *_SETTINGS, "--dir", str(home), *_listen(address)]
-        process = _launch([*command, *arguments], home, owned)
+        process = launch([*command, *arguments], home / "server.log", owned)
         server = ServerProcess(process, _url(address), owned)
         undo.callback(server.stop)
         _await_answer(server, address, home / "server.log", start_timeout)
@@ -147,14 +154,24 @@ def run_server(
     return server
 
 
-def _launch(command: list[str], home: Path, owned_directory: str) -> subprocess.Popen[bytes]:
-    with (home / "server.log").open("wb") as log:
+def launch(command: Sequence[str], log: Path, owned_directory: str = "") -> subprocess.Popen[bytes]:
+    """Start a command that is killed when this process ends, however that ends.
+
+    So is what the command starts or forks: all of it is one process group. A line written to its
+    standard input ends that bond; the command itself has none to read.
+
+    Args:
+        command: The program, by its path, and its arguments.
+        log: Takes what it writes; it runs in the directory of that file.
+        owned_directory: Is removed when it is killed so; empty for none.
+    """
+    with log.open("wb") as output:
         return subprocess.Popen(
             ["/bin/sh", "-c", _LAUNCH, owned_directory, *command],
             stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            cwd=home,
+            stdout=output,
+            stderr=output,
+            cwd=log.parent,
             start_new_session=True,
         )
 

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 import pytest
 
 from tests.support.backends import Backend
-from tests.support.proxy import FaultProxy
 from tta_agent_coordination import RedisAgentRegistry, RedisMessageCoordinator
+from tta_agent_coordination.proxy import FaultProxy
 
 Make = Callable[..., RedisMessageCoordinator]
 

@@ -24,7 +24,6 @@ from tests.aio.given import (
     until,
 )
 from tests.support.backends import Backend
-from tests.support.proxy import FaultProxy
 from tests.support.waiting import eventually
 from tests.workers.test_requests import assert_nothing_is_left
 from tta_agent_coordination import (
@@ -35,6 +34,7 @@ from tta_agent_coordination import (
     RedisMessageCoordinator,
 )
 from tta_agent_coordination.aio import AsyncMessageCoordinator, pool
+from tta_agent_coordination.proxy import FaultProxy
 
 ALL = pytest.mark.backend("fakeredis", "valkey", "redis62", "cluster")
 REAL = pytest.mark.backend("valkey", "cluster")

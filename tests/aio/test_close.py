@@ -22,7 +22,6 @@ from tests.aio.given import (
     until,
 )
 from tests.support.backends import Backend
-from tests.support.proxy import FaultProxy
 from tests.workers.given import in_thread
 from tta_agent_coordination import (
     ConfigurationError,
@@ -31,6 +30,7 @@ from tta_agent_coordination import (
     RedisMessageCoordinator,
 )
 from tta_agent_coordination.aio import AsyncAgentRegistry, AsyncMessageCoordinator, pool
+from tta_agent_coordination.proxy import FaultProxy
 
 ALL = pytest.mark.backend("fakeredis", "valkey", "redis62", "cluster")
 ONE_BACKEND = pytest.mark.backend("valkey")

@@ -10,7 +10,6 @@ import pytest
 
 from tests.aio.conftest import Make
 from tests.aio.given import LONG, ONE, SENDER, WORKER, begun, message, run
-from tests.support.proxy import FaultProxy
 from tta_agent_coordination import (
     Agent,
     AgentWorker,
@@ -22,6 +21,7 @@ from tta_agent_coordination import (
     RequestTimeoutError,
 )
 from tta_agent_coordination.aio import AsyncMessageCoordinator
+from tta_agent_coordination.proxy import FaultProxy
 
 ALL = pytest.mark.backend("fakeredis", "valkey", "redis62", "cluster")
 ONE_BACKEND = pytest.mark.backend("valkey")

@@ -21,7 +21,6 @@ from tests.aio.given import (
     until,
 )
 from tests.support.backends import Backend
-from tests.support.proxy import FaultProxy
 from tta_agent_coordination import (
     AgentId,
     ConfigurationError,
@@ -31,6 +30,7 @@ from tta_agent_coordination import (
 )
 from tta_agent_coordination.aio import AsyncMessageCoordinator
 from tta_agent_coordination.coordinator.receiving import Receiving
+from tta_agent_coordination.proxy import FaultProxy
 
 ALL = pytest.mark.backend("fakeredis", "valkey", "redis62", "cluster")
 REAL = pytest.mark.backend("valkey", "cluster")

@@ -9,9 +9,9 @@ import pytest
 from tests.circuit.given import CONFIG, NAME
 from tests.support.backends import Backend
 from tests.support.circuit_clock import let_pass
-from tests.support.proxy import FaultProxy
 from tests.support.servers import Client
 from tta_agent_coordination import CircuitBreaker, CircuitBreakerConfig
+from tta_agent_coordination.proxy import FaultProxy
 from tta_agent_coordination.threads import PerProcess
 
 Make = Callable[..., CircuitBreaker]

@@ -22,12 +22,12 @@ from tests.circuit.given import (
     trip,
 )
 from tests.conftest import OwnServers
-from tests.support.proxy import FaultProxy
 from tests.support.servers import Client
 from tests.support.waiting import eventually
 from tta_agent_coordination import CircuitBreaker, CircuitBreakerConfig, policy
 from tta_agent_coordination.circuit.config import DEFAULT_CALL_TIMEOUT
 from tta_agent_coordination.keys import Keys
+from tta_agent_coordination.proxy import FaultProxy
 
 pytestmark = [pytest.mark.guarantee("5.3"), pytest.mark.backend("valkey")]
 

@@ -28,7 +28,6 @@ from tests.circuit.given import (
     trip,
 )
 from tests.support.backends import Backend
-from tests.support.proxy import FaultProxy
 from tests.support.servers import Client
 from tta_agent_coordination import (
     CircuitBreaker,
@@ -37,6 +36,7 @@ from tta_agent_coordination import (
     ConfigurationError,
 )
 from tta_agent_coordination.circuit import Permit
+from tta_agent_coordination.proxy import FaultProxy
 
 pytestmark = [pytest.mark.guarantee("5.2"), pytest.mark.backend("valkey", "fakeredis")]
 

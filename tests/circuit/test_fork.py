@@ -8,8 +8,8 @@ from tests.circuit.conftest import Later, Make
 from tests.circuit.given import CLOSED, NAME, OPEN, PATIENCE, fails, refused, succeeds, trip
 from tests.faults.test_fork import in_child
 from tests.support.backends import Backend
-from tests.support.proxy import FaultProxy
 from tta_agent_coordination import CircuitBreaker
+from tta_agent_coordination.proxy import FaultProxy
 
 pytestmark = [pytest.mark.guarantee("5.2"), pytest.mark.backend("valkey")]
 

@@ -8,12 +8,12 @@ import pytest
 from tests.circuit.conftest import Make
 from tests.circuit.given import CLOSED, HALF_OPEN, NAME, OPEN, fails, refused, succeeds, trip
 from tests.support.backends import Backend
-from tests.support.proxy import FaultProxy
 from tests.support.servers import Client
 from tta_agent_coordination import CircuitBreaker, CircuitBreakerConfig
 from tta_agent_coordination.circuit.known import KnownCircuit
 from tta_agent_coordination.circuit.view import View
 from tta_agent_coordination.errors import CoordinatorUnavailableError
+from tta_agent_coordination.proxy import FaultProxy
 
 pytestmark = pytest.mark.guarantee("5.1")
 

@@ -16,11 +16,10 @@ from tests.circuit.given import (
     trip,
 )
 from tests.support.backends import Backend
-from tests.support.faults import Command
-from tests.support.proxy import FaultProxy
 from tests.support.servers import Client
 from tta_agent_coordination import CircuitBreakerConfig
 from tta_agent_coordination.keys import Keys
+from tta_agent_coordination.proxy import Command, FaultProxy
 from tta_agent_coordination.transport import scripts
 from tta_agent_coordination.transport.scripts import Script
 

@@ -18,11 +18,11 @@ from tests.circuit.given import (
     succeeds,
     trip,
 )
-from tests.support.proxy import FaultProxy
 from tests.support.servers import Client
 from tests.support.waiting import eventually
 from tta_agent_coordination import CircuitBreaker, policy
 from tta_agent_coordination.keys import Keys
+from tta_agent_coordination.proxy import FaultProxy
 
 pytestmark = [pytest.mark.guarantee("5.2"), pytest.mark.backend("valkey", "fakeredis")]
 

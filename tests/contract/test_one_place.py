@@ -8,8 +8,8 @@ import pytest
 from tests.contract.conftest import Later, Make, Raw
 from tests.contract.given import FAILED, LONG, ONE, SENDER, WORKER, message, send, take
 from tests.support.backends import Backend
-from tests.support.proxy import FaultProxy
 from tta_agent_coordination import MessageType, RedisMessageCoordinator
+from tta_agent_coordination.proxy import FaultProxy
 
 pytestmark = pytest.mark.guarantee("2.3")
 

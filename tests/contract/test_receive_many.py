@@ -5,9 +5,9 @@ import pytest
 from tests.contract.conftest import Make
 from tests.contract.given import LONG, SENDER, WORKER, message
 from tests.support.backends import Backend
-from tests.support.proxy import FaultProxy
 from tta_agent_coordination import RedisMessageCoordinator
 from tta_agent_coordination.coordinator import inbox
+from tta_agent_coordination.proxy import FaultProxy
 
 pytestmark = pytest.mark.guarantee("2.4")
 

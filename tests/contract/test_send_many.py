@@ -4,7 +4,6 @@ import pytest
 
 from tests.contract.given import ONE, SENDER, TWO, WORKER, drain, message, send
 from tests.support.backends import Backend
-from tests.support.proxy import FaultProxy
 from tta_agent_coordination import (
     AgentId,
     AgentMessage,
@@ -12,6 +11,7 @@ from tta_agent_coordination import (
     MessageTooLargeError,
     RedisMessageCoordinator,
 )
+from tta_agent_coordination.proxy import FaultProxy
 
 
 @pytest.mark.guarantee("2.0")

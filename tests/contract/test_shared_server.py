@@ -24,10 +24,10 @@ from tests.contract.given import (
     take,
 )
 from tests.support.backends import REAL_BACKENDS, Backend
-from tests.support.proxy import FaultProxy
 from tests.support.servers import Client
 from tta_agent_coordination import AgentId, ReceivedMessage, RedisMessageCoordinator
 from tta_agent_coordination.keys import INBOX_KEYS, Keys
+from tta_agent_coordination.proxy import FaultProxy
 
 pytestmark = pytest.mark.guarantee("2.15")
 

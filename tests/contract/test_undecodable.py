@@ -9,11 +9,10 @@ import pytest
 from tests.contract.conftest import Later, Make
 from tests.contract.given import FAILED, LONG, ONE, SENDER, WORKER, drain, message, send, take
 from tests.support.backends import Backend
-from tests.support.faults import Command
-from tests.support.proxy import FaultProxy
 from tests.support.servers import Client
 from tta_agent_coordination import LeaseOutcome, RedisMessageCoordinator
 from tta_agent_coordination.keys import INBOX_KEYS, Keys
+from tta_agent_coordination.proxy import Command, FaultProxy
 
 pytestmark = pytest.mark.guarantee("2.11")
 

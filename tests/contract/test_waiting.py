@@ -27,7 +27,6 @@ from tests.contract.given import (
     together,
 )
 from tests.support.backends import REAL_BACKENDS, Backend
-from tests.support.proxy import FaultProxy
 from tests.support.servers import Client
 from tests.support.waiting import eventually
 from tta_agent_coordination import (
@@ -37,6 +36,7 @@ from tta_agent_coordination import (
     RedisMessageCoordinator,
     policy,
 )
+from tta_agent_coordination.proxy import FaultProxy
 
 pytestmark = pytest.mark.guarantee("2.12")
 

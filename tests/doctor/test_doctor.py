@@ -13,7 +13,6 @@ from redis.cluster import RedisCluster
 from tests.conftest import OwnServers
 from tests.contract.given import WORKER
 from tests.support.backends import Backend
-from tests.support.proxy import FaultProxy
 from tests.support.servers import Client, LocalCluster, LocalServer, binary_of
 from tests.support.waiting import eventually
 from tta_agent_coordination import (
@@ -24,6 +23,7 @@ from tta_agent_coordination import (
 from tta_agent_coordination.cli import main
 from tta_agent_coordination.doctor import Finding, Report, Status
 from tta_agent_coordination.doctor.rules import RULES
+from tta_agent_coordination.proxy import FaultProxy
 from tta_agent_coordination.server_process import free_port
 from tta_agent_coordination.transport.access import (
     DOCTOR_GRANTS,

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.support.proxy import FaultProxy
 from tta_agent_coordination import (
     AgentId,
     AgentMessage,
@@ -14,6 +13,7 @@ from tta_agent_coordination import (
     MessageType,
     RedisMessageCoordinator,
 )
+from tta_agent_coordination.proxy import FaultProxy
 
 SENDER, INBOX, OTHER, THIRD = map(AgentId.parse, ("planner", "worker", "worker:2", "archive"))
 INBOXES = (INBOX, OTHER, THIRD)

@@ -8,8 +8,8 @@ import backoff
 import pytest
 
 from tests.support.backends import Backend
-from tests.support.proxy import FaultProxy
 from tta_agent_coordination import RedisMessageCoordinator, policy
+from tta_agent_coordination.proxy import FaultProxy
 
 Coordinators = Callable[..., RedisMessageCoordinator]
 

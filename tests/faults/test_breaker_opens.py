@@ -11,8 +11,6 @@ from tests.conftest import OwnServers
 from tests.faults.calls import INBOX, SENDER, message
 from tests.faults.conftest import Coordinators
 from tests.support.backends import Backend
-from tests.support.faults import Command
-from tests.support.proxy import FaultProxy
 from tests.support.waiting import eventually
 from tta_agent_coordination import (
     CircuitBreakerOpenError,
@@ -22,6 +20,7 @@ from tta_agent_coordination import (
     RedisMessageCoordinator,
 )
 from tta_agent_coordination.errors import CoordinatorCircuitOpenError
+from tta_agent_coordination.proxy import Command, FaultProxy
 from tta_agent_coordination.transport import scripts
 
 LOGGER = "tta_agent_coordination.transport.breaker"

@@ -19,7 +19,6 @@ from tests.faults.conftest import Coordinators
 from tests.faults.test_gate import taking
 from tests.faults.test_threads import beside
 from tests.faults.traffic import SLACK, Traffic, until_it_works
-from tests.support.proxy import FaultProxy
 from tests.support.sentinels import NAME, Sentinels
 from tests.support.servers import LocalServer, binary_of
 from tests.support.waiting import eventually, holds_within
@@ -34,6 +33,7 @@ from tta_agent_coordination import (
     RedisMessageCoordinator,
 )
 from tta_agent_coordination.errors import CoordinatorAccessError
+from tta_agent_coordination.proxy import FaultProxy
 from tta_agent_coordination.transport import sentinel
 from tta_agent_coordination.transport.connections import route_to
 from tta_agent_coordination.transport.deadline import until

@@ -19,8 +19,8 @@ from tests.faults.conftest import Coordinators
 from tests.faults.test_breaker_opens import open_breaker
 from tests.faults.test_threads import beside
 from tests.support.backends import Backend
-from tests.support.proxy import FaultProxy
 from tta_agent_coordination import CoordinatorUnavailableError, RedisMessageCoordinator
+from tta_agent_coordination.proxy import FaultProxy
 
 CHILD_TIMEOUT = 15.0
 

@@ -14,8 +14,6 @@ import pytest
 
 from tests.faults.calls import CALLS, INBOX, INBOXES, LONG, SENDER, Call, Stage, message
 from tests.support.backends import Backend
-from tests.support.faults import Fault
-from tests.support.proxy import FaultProxy
 from tests.support.waiting import eventually
 from tta_agent_coordination import (
     CoordinatorUnavailableError,
@@ -27,6 +25,7 @@ from tta_agent_coordination import (
 )
 from tta_agent_coordination.errors import CoordinatorCircuitOpenError
 from tta_agent_coordination.keys import Keys
+from tta_agent_coordination.proxy import Fault, FaultProxy
 
 Inflict = Callable[[FaultProxy, int], Fault]
 

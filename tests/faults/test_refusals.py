@@ -13,7 +13,6 @@ from tests.faults.conftest import Coordinators
 from tests.faults.test_gate import CALL_TIMEOUT, taking
 from tests.faults.test_threads import beside
 from tests.support.backends import Backend
-from tests.support.proxy import FaultProxy
 from tests.support.servers import LocalServer
 from tests.support.waiting import eventually
 from tta_agent_coordination import (
@@ -25,6 +24,7 @@ from tta_agent_coordination import (
     RedisMessageCoordinator,
 )
 from tta_agent_coordination.errors import CoordinatorAccessError
+from tta_agent_coordination.proxy import FaultProxy
 
 SECRET = "tell-nobody-7319"
 AT_ONCE = 0.5

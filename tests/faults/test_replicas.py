@@ -14,7 +14,6 @@ from tests.faults.calls import INBOX, OTHER, SENDER, message
 from tests.faults.conftest import Coordinators
 from tests.faults.test_gate import executions, taking
 from tests.support.backends import Backend
-from tests.support.proxy import FaultProxy
 from tests.support.servers import LocalServer, binary_of
 from tests.support.waiting import eventually
 from tta_agent_coordination import (
@@ -24,6 +23,7 @@ from tta_agent_coordination import (
     RedisMessageCoordinator,
     RequestTimeoutError,
 )
+from tta_agent_coordination.proxy import FaultProxy
 
 pytestmark = pytest.mark.guarantee("2.9")
 

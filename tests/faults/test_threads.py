@@ -17,13 +17,13 @@ from tests.faults.calls import INBOX, OTHER, SENDER, message
 from tests.faults.conftest import Coordinators
 from tests.faults.test_breaker_opens import in_threads, open_breaker
 from tests.support.backends import Backend
-from tests.support.proxy import FaultProxy
 from tests.support.waiting import eventually
 from tta_agent_coordination import (
     ConfigurationError,
     CoordinatorUnavailableError,
     RedisMessageCoordinator,
 )
+from tta_agent_coordination.proxy import FaultProxy
 
 
 @contextmanager

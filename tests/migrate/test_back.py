@@ -10,8 +10,6 @@ from tests.migrate.conftest import Migrate
 from tests.migrate.migrator import as_migrator
 from tests.migrate.old import SECOND, OldInbox, stored
 from tests.support.backends import Backend
-from tests.support.faults import Command
-from tests.support.proxy import FaultProxy
 from tests.support.raw_inbox import look
 from tests.support.servers import Client
 from tests.support.time_machine import let_pass
@@ -24,6 +22,7 @@ from tta_agent_coordination import (
 )
 from tta_agent_coordination.cli import main
 from tta_agent_coordination.migrate import Migration, Report
+from tta_agent_coordination.proxy import Command, FaultProxy
 
 pytestmark = pytest.mark.backend("fakeredis", "valkey", "redis62")
 

@@ -15,12 +15,11 @@ import pytest
 from tests.migrate.migrator import as_migrator
 from tests.migrate.old import SECOND, OldInbox, stored
 from tests.support.backends import Backend, Servers
-from tests.support.faults import Command
-from tests.support.proxy import FaultProxy
 from tests.support.raw_inbox import look
 from tests.support.waiting import eventually
 from tta_agent_coordination import AgentId, RedisMessageCoordinator
 from tta_agent_coordination.migrate import Migration, Report
+from tta_agent_coordination.proxy import Command, FaultProxy
 
 pytestmark = pytest.mark.backend("valkey")
 

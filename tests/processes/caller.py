@@ -9,8 +9,8 @@ import sys
 from typing import Any, cast
 
 from tests.faults.calls import CALLS, Stage
-from tests.support.proxy import FaultProxy
 from tta_agent_coordination import RedisMessageCoordinator
+from tta_agent_coordination.proxy import FaultProxy
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.conftest import OwnServers
-from tests.processes.conftest import MakeCrew
+from tests.processes.conftest import MakeMember
 
 EXPECTED = {
     "too early": [None],
@@ -26,12 +26,12 @@ EXPECTED = {
 @pytest.mark.guarantee("2.10")
 @pytest.mark.parametrize("hours", [0.0, 1.0, -1.0])
 def test_a_clock_that_is_wrong_changes_nothing(
-    own_server: OwnServers, crew_of: MakeCrew, hours: float
+    own_server: OwnServers, member: MakeMember, hours: float
 ) -> None:
-    member = crew_of(own_server()).add("scenario", clock=hours)
+    process = member("scenario", own_server().url, clock=hours)
 
-    told = json.loads(member.line())
+    told = json.loads(process.line())
 
     assert told.pop("clock") == pytest.approx(time.time() + hours * 3600, abs=60.0)
     assert told == EXPECTED
-    assert member.end() == (0, "")
+    assert process.end() == (0, "")

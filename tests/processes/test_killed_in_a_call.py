@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from tests.faults.calls import CALLS, INBOX, INBOXES, OTHER, Call
-from tests.support.faults import Command
-from tests.support.proxy import FaultProxy
-from tests.support.raw_inbox import PLACES, look
+from tests.support.raw_inbox import look
 from tests.support.servers import LocalServer, binary_of
 from tests.support.waiting import eventually
 from tta_agent_coordination import AgentId, RedisMessageCoordinator
+from tta_agent_coordination.chaos.raw_inbox import PLACES
+from tta_agent_coordination.proxy import Command, FaultProxy
 
 ROOT = Path(__file__).parents[2]
 

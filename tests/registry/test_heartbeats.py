@@ -12,9 +12,9 @@ import pytest
 from tests.registry.conftest import Make
 from tests.registry.given import ONE, PATIENCE, TTL, TWO, Hanging, Moody, Plain, Stateful
 from tests.support.backends import Backend
-from tests.support.proxy import FaultProxy
 from tests.support.waiting import eventually, holds_within
 from tta_agent_coordination import AgentId, Liveness, RedisAgentRegistry
+from tta_agent_coordination.proxy import FaultProxy
 
 pytestmark = pytest.mark.guarantee("3.4")
 

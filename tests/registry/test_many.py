@@ -7,10 +7,10 @@ import pytest
 from tests.registry.conftest import Make
 from tests.registry.given import ONE, Plain, Stateful
 from tests.support.backends import Backend
-from tests.support.proxy import FaultProxy
 from tests.support.servers import Client
 from tta_agent_coordination import AgentId
 from tta_agent_coordination.keys import Keys
+from tta_agent_coordination.proxy import FaultProxy
 from tta_agent_coordination.registry.local import LocalAgent
 
 pytestmark = [pytest.mark.guarantee("3.7"), pytest.mark.backend("valkey")]

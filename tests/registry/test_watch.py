@@ -7,13 +7,13 @@ import pytest
 from tests.registry.conftest import Later, Make
 from tests.registry.given import ONE, PATIENCE, TWO, Moody, Plain
 from tests.support.backends import Backend
-from tests.support.proxy import FaultProxy
 from tests.support.waiting import eventually
 from tta_agent_coordination import (
     ConfigurationError,
     CoordinatorUnavailableError,
     RegistryEventType,
 )
+from tta_agent_coordination.proxy import FaultProxy
 
 pytestmark = pytest.mark.guarantee("3.1")
 

@@ -10,8 +10,6 @@ import pytest
 
 from tests.conftest import OwnServers
 from tests.support.backends import Backend
-from tests.support.faults import Command
-from tests.support.proxy import FaultProxy
 from tta_agent_coordination import (
     AgentId,
     AgentMessage,
@@ -21,6 +19,7 @@ from tta_agent_coordination import (
     RedisMessageCoordinator,
 )
 from tta_agent_coordination.keys import Keys
+from tta_agent_coordination.proxy import Command, FaultProxy
 from tta_agent_coordination.transport.gate import Command as Wire
 from tta_agent_coordination.transport.link import Link
 

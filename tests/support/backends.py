@@ -9,8 +9,8 @@ import redis
 from redis.cluster import RedisCluster
 from redis.connection import ConnectionPool
 
-from tests.support.proxy import FaultProxy
 from tests.support.servers import Client, LocalCluster, LocalServer, binary_of, close_client
+from tta_agent_coordination.proxy import FaultProxy
 from tta_agent_coordination.transport import access
 
 BACKENDS = ("fakeredis", "valkey", "redis62", "cluster", "path")

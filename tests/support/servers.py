@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -14,11 +15,12 @@ import pytest
 import redis
 from redis.cluster import RedisCluster
 
-from tests.support.link import Address
-from tests.support.waiting import eventually
+from tta_agent_coordination.chaos.clusters import Seat, form
 from tta_agent_coordination.embedded import PORT_ATTEMPTS, valkey_binary
 from tta_agent_coordination.errors import ConfigurationError
+from tta_agent_coordination.proxy import Address
 from tta_agent_coordination.server_process import ServerProcess, free_port, run_server
+from tta_agent_coordination.transport.console import Console
 
 Client = redis.Redis | RedisCluster
 
@@ -166,8 +168,6 @@ class LocalCluster:
         replicas: Those of the first primary, then those of the second...
     """
 
-    SLOTS = 16384
-
     def __init__(self, binary: Path, *, replicas: int = 0, options: Sequence[str] = ()) -> None:
         self.nodes: list[LocalServer] = []
         self.replicas: list[LocalServer] = []
@@ -204,36 +204,21 @@ class LocalCluster:
             self.nodes.append(LocalServer(binary, cluster=True, options=self._options))
         for _ in range(3 * replicas):
             self.replicas.append(LocalServer(binary, cluster=True, options=self._options))
-        self._share_slots()
-        every = [*self.nodes, *self.replicas]
-        for node in every[1:]:
-            host, port = node.address
-            self.nodes[0].admin.execute_command("CLUSTER MEET", host, port, node.bus_port)
-        eventually(lambda: all(map(self._is_ready, every)), timeout=20, what="no cluster")
-        for index, replica in enumerate(self.replicas):
-            primary = self.nodes[index // replicas]
-            replica.admin.execute_command("CLUSTER REPLICATE", primary.admin.cluster("MYID"))
-        eventually(
-            lambda: all(map(self.follows, self.replicas)), timeout=20, what="replicas lag behind"
-        )
+        with ExitStack() as opened:
+            primaries, spares = (
+                [
+                    Seat(opened.enter_context(Console(node.url)), node.address[1], node.bus_port)
+                    for node in nodes
+                ]
+                for nodes in (self.nodes, self.replicas)
+            )
+            form(primaries, {spare: primaries[i // replicas] for i, spare in enumerate(spares)})
 
     @staticmethod
     def follows(replica: LocalServer) -> bool:
         """Whether it is a replica, with all the data of its primary."""
         state = replica.admin.info("replication")
         return state["role"] == "slave" and state["master_link_status"] == "up"
-
-    def _share_slots(self) -> None:
-        share = -(-self.SLOTS // len(self.nodes))
-        for index, node in enumerate(self.nodes):
-            first, last = index * share, min((index + 1) * share, self.SLOTS) - 1
-            node.admin.execute_command("CLUSTER SET-CONFIG-EPOCH", index + 1)
-            node.admin.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
-
-    def _is_ready(self, node: LocalServer) -> bool:
-        info = node.admin.cluster("INFO")
-        state = (info["cluster_state"], info["cluster_slots_ok"], info["cluster_known_nodes"])
-        return state == ("ok", str(self.SLOTS), str(len(self.nodes) + len(self.replicas)))
 
 
 def binary_of(name: str) -> Path:

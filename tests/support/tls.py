@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import trustme
 
-from tests.support.link import Address
+from tta_agent_coordination.proxy import Address
 
 CALL_TIMEOUT = 5.0
 """Seconds that the thread may take to start and to end."""

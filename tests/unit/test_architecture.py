@@ -31,7 +31,9 @@ LAYERS = [
     {"aio", "glue", "migrate"},
     {"server_process"},
     {"embedded"},
+    {"proxy"},
     {"demo"},
+    {"chaos"},
     {"cli"},
     {"flask", "django"},
 ]

@@ -16,9 +16,9 @@ from redis.cluster import RedisCluster
 from redis.exceptions import RedisClusterException
 
 from tests.support.backends import Backend
-from tests.support.proxy import FaultProxy
 from tests.support.waiting import eventually
 from tta_agent_coordination.errors import ConfigurationError, CoordinatorUnavailableError
+from tta_agent_coordination.proxy import FaultProxy
 from tta_agent_coordination.transport.bounded import alone, bounded
 from tta_agent_coordination.transport.cluster import ClusterAddress, ClusterRoute
 from tta_agent_coordination.transport.connections import Route, ServerRoute, route_to

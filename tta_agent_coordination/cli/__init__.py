@@ -18,13 +18,23 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from tta_agent_coordination import CoordinationError, __version__
-from tta_agent_coordination.cli import agents, dead, demo, doctor, inbox, migrate, recover, send
+from tta_agent_coordination.cli import (
+    agents,
+    chaos,
+    dead,
+    demo,
+    doctor,
+    inbox,
+    migrate,
+    recover,
+    send,
+)
 from tta_agent_coordination.cli.options import Parser
 from tta_agent_coordination.cli.output import complain
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS = (demo, agents, inbox, dead, recover, send, migrate, doctor)
+COMMANDS = (demo, agents, inbox, dead, recover, send, migrate, doctor, chaos)
 
 ERROR, INTERRUPTED = 2, 130
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 from tta_agent_coordination.cli.options import Commands
+from tta_agent_coordination.cli.output import tidy_when_terminated
 from tta_agent_coordination.demo.run import DEFAULT_ANALYSTS, run
 
 MOST_ANALYSTS = 64
@@ -52,7 +49,7 @@ def add_to(commands: Commands) -> None:
 
 def carry_out(arguments: argparse.Namespace) -> int:
     """Run the demo; return 0 when its results are right, else 1."""
-    with _tidy_when_terminated():
+    with tidy_when_terminated():
         equal = run(
             sys.stdout,
             url=arguments.url,
@@ -60,20 +57,6 @@ def carry_out(arguments: argparse.Namespace) -> int:
             analysts=arguments.analysts,
         )
     return 0 if equal else 1
-
-
-@contextmanager
-def _tidy_when_terminated() -> Generator[None]:
-    """Let SIGTERM unwind the stack, as Ctrl-C does, so that nothing is left behind."""
-    before = signal.signal(signal.SIGTERM, _leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _leave(number: int, _frame: object) -> NoReturn:
-    sys.exit(128 + number)
 
 
 def _folder(text: str) -> Path:

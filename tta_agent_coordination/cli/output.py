@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import cattrs
 
@@ -84,3 +86,17 @@ def counted(number: int, noun: str) -> str:
 def shortened(text: str, limit: int) -> str:
     """Return the beginning of a text."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+@contextmanager
+def tidy_when_terminated() -> Generator[None]:
+    """Let SIGTERM unwind the stack, as Ctrl-C does, so that nothing is left behind."""
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)

@@ -10,11 +10,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
-from tests.support.faults import Command, Fate, Fault, Which
-from tests.support.link import Address, Link, connect
+from tta_agent_coordination.proxy.faults import Command, Fate, Fault, Which
+from tta_agent_coordination.proxy.link import Address, Link, connect
 
 CALL_TIMEOUT = 5.0
 """Seconds a change of behavior may take, and the proxy's thread to end."""
@@ -34,8 +35,10 @@ class FaultProxy:
         url: ``redis://`` URL of the first.
     """
 
-    def __init__(self, *servers: Address) -> None:
+    def __init__(self, *servers: Address, record: bool = True) -> None:
+        """Listen before `servers`; without `record`, what passes is not kept in memory."""
         self.servers = servers
+        self._record = record
         self._selector = selectors.DefaultSelector()
         self._listeners = [self._listen(server) for server in servers]
         self.ports = tuple(int(listener.getsockname()[1]) for listener in self._listeners)
@@ -80,10 +83,16 @@ class FaultProxy:
         return sum(command.name == name.upper() for command in self.seen)
 
     def wait_for(self, name: str, *, count: int = 1, timeout: float = 5.0) -> None:
-        """Return once ``name`` has arrived ``count`` times; fail after ``timeout`` seconds."""
+        """Return once ``name`` has arrived ``count`` times.
+
+        Raises:
+            TimeoutError: It has not within ``timeout`` seconds.
+        """
         with self._news:
             arrived = self._news.wait_for(lambda: self._arrivals(name) >= count, timeout)
-        assert arrived, f"{name} arrived {self.count(name)} times in {timeout} s, not {count}"
+        if not arrived:
+            times = self.count(name)
+            raise TimeoutError(f"{name} arrived {times} times in {timeout} s, not {count}")
 
     def _arrivals(self, name: str) -> int:
         return sum(command.name == name.upper() for command in self._seen)
@@ -154,9 +163,9 @@ class FaultProxy:
         if not self._closing:
             self._call(self._shut)
         self._thread.join(CALL_TIMEOUT)
-        assert not self._thread.is_alive(), f"{self._thread.name} does not end"
 
     def __enter__(self) -> Self:
+        """Return itself."""
         return self
 
     def __exit__(
@@ -165,6 +174,7 @@ class FaultProxy:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Close it."""
         self.close()
 
     # On the proxy's thread -------------------------------------------------------------------
@@ -187,11 +197,13 @@ class FaultProxy:
         return max(min(due) - time.monotonic(), 0.0) if due else None
 
     def _call(self, change: Callable[[], None]) -> None:
-        assert not self._closing, "the proxy is closed"
+        if self._closing:
+            raise RuntimeError("the proxy is closed")
         done = threading.Event()
         self._calls.append((change, done))
         self._wake.send(b"!")
-        assert done.wait(CALL_TIMEOUT), f"{self._thread.name} does not respond"
+        if not done.wait(CALL_TIMEOUT):
+            raise TimeoutError(f"{self._thread.name} does not respond")
 
     def _on_wake(self, _events: int) -> None:
         self._woken.recv(4096)
@@ -204,11 +216,11 @@ class FaultProxy:
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setblocking(False)
         self._selector.register(
-            listener, selectors.EVENT_READ, lambda _events: self._accept(listener, server)
+            listener, selectors.EVENT_READ, partial(self._accept, listener, server)
         )
         return listener
 
-    def _accept(self, listener: socket.socket, server: Address) -> None:
+    def _accept(self, listener: socket.socket, server: Address, _events: int) -> None:
         try:
             client, _ = listener.accept()
         except OSError:
@@ -222,9 +234,10 @@ class FaultProxy:
             link.reset()
 
     def _judge(self, command: Command) -> Fate:
-        with self._news:
-            self._seen.append(command)
-            self._news.notify_all()
+        if self._record:
+            with self._news:
+                self._seen.append(command)
+                self._news.notify_all()
         hits = [fault for fault in self._faults if fault.hits(command)]
         return hits[0].fate if hits else Fate.DELIVER
 

@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from tests.support.faults import Command, Fate
-from tests.support.resp import take_frame, words
+from tta_agent_coordination.proxy.faults import Command, Fate
+from tta_agent_coordination.proxy.resp import take_frame, words
 
 Address = str | tuple[str, int]
 """The path of a unix socket, or a host and port."""
@@ -42,6 +42,7 @@ class End:
         on_data: Callable[[bytes], None],
         on_close: Callable[[], None],
     ) -> None:
+        """Watch `sock` with `selector`, and tell what comes and when it ends."""
         sock.setblocking(False)
         self.is_open = True
         self._selector = selector
@@ -52,11 +53,13 @@ class End:
         selector.register(sock, selectors.EVENT_READ, self._on_event)
 
     def write(self, data: bytes) -> None:
+        """Send as soon as the other side takes it."""
         self._unsent += data
         if self.is_open:
             self._flush()
 
     def close(self, *, reset: bool = False) -> None:
+        """Close the socket; with RST if it is a `reset`."""
         if not self.is_open:
             return
         self.is_open = False
@@ -106,6 +109,7 @@ class Link:
         server: socket.socket | None,
         judge: Callable[[Command], Fate],
     ) -> None:
+        """Join `client` to `server` (None: to silence); `judge` decides the fate of replies."""
         self._judge = judge
         self._from_client = bytearray()
         self._from_server = bytearray()
@@ -121,6 +125,7 @@ class Link:
 
     @property
     def ended(self) -> bool:
+        """Whether both ends are closed."""
         return not self._client.is_open and (self._server is None or not self._server.is_open)
 
     @property
@@ -129,27 +134,33 @@ class Link:
         return self._outbox[0][0] if self._outbox else None
 
     def set_pace(self, latency: float, seconds_per_byte: float) -> None:
+        """Pass replies on so late and so slowly."""
         self._latency, self._seconds_per_byte = latency, seconds_per_byte
 
     def fall_silent(self) -> None:
+        """Swallow all that comes."""
         self._silent = True
         self._outbox.clear()
 
     def lose_server(self) -> None:
+        """Close the server's end and tell the client nothing."""
         self.fall_silent()
         self._close_server()
 
     def reset(self) -> None:
+        """Reset the client's end and close the server's."""
         self._outbox.clear()
         self._client.close(reset=True)
         self._close_server()
 
     def heal(self) -> None:
+        """Pass on what is delayed; reset what lost bytes."""
         if self._silent:
             self.reset()
         self._outbox = deque((0.0, action) for _, action in self._outbox)
 
     def deliver_due(self) -> None:
+        """Pass on what is due by now."""
         now = time.monotonic()
         while self._outbox and self._outbox[0][0] <= now:
             self._outbox.popleft()[1]()

@@ -11,13 +11,19 @@ OPENING_COMMANDS = frozenset({"AUTH", "CLIENT", "HELLO", "READONLY", "SELECT"})
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command as it arrived from a client."""
+    """One command as it arrived from a client.
 
-    name: str  # in upper case
+    Attributes:
+        name: In upper case.
+        args: The words behind it.
+    """
+
+    name: str
     args: tuple[bytes, ...]
 
     @property
     def opens_connection(self) -> bool:
+        """Whether it is one of those with which clients open a connection."""
         return self.name in OPENING_COMMANDS
 
 
@@ -40,6 +46,7 @@ class Fault:
     """
 
     def __init__(self, which: Which, times: int, fate: Fate) -> None:
+        """Be the `fate` of the commands that `which` chooses, so many `times`."""
         self.fate = fate
         self._which = which
         self._left = times
@@ -52,8 +59,13 @@ class Fault:
         return self._hit.is_set()
 
     def wait(self, timeout: float = 5.0) -> None:
-        """Return once it is used up; fail after ``timeout`` seconds."""
-        assert self._hit.wait(timeout), f"no command met the fault within {timeout} s"
+        """Return once it is used up.
+
+        Raises:
+            TimeoutError: It is not within ``timeout`` seconds.
+        """
+        if not self._hit.wait(timeout):
+            raise TimeoutError(f"no command met the fault within {timeout} s")
 
     def hits(self, command: Command) -> bool:
         """Count ``command`` and say whether the fault is its fate."""

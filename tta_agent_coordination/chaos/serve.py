@@ -1,0 +1,171 @@
+"""An `AgentWorker` in a process of its own, which writes down what its threads do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, cast
+
+from tta_agent_coordination import (
+    Agent,
+    AgentId,
+    AgentWorker,
+    CoordinationError,
+    LeaseOutcome,
+    RedisMessageCoordinator,
+    RetryLater,
+    current_message,
+)
+from tta_agent_coordination.chaos.history import UNCERTAIN
+from tta_agent_coordination.chaos.settings import INBOX, LEASE
+from tta_agent_coordination.chaos.work import Work, have_effect
+from tta_agent_coordination.coordinator.feed import Acks, Feed, Fetched
+from tta_agent_coordination.coordinator.inbox import Inbox
+
+THREADS = 3
+
+_MICROSECONDS = 1_000_000
+
+
+def serve(work: Work) -> None:
+    """Serve the shared inbox, and one of its own, until told to finish."""
+    coordinator = work.make(WatchedCoordinator)
+    coordinator.work = work
+    worker = AgentWorker(
+        Clerk(work), coordinator, threads=THREADS, visibility_timeout=LEASE, drain_timeout=LEASE
+    )
+    with coordinator, worker:
+        work.told.wait()
+
+
+class Clerk(Agent):
+    """Handles what comes, and answers who asks."""
+
+    def __init__(self, work: Work) -> None:
+        """Serve under the name of the process."""
+        super().__init__(AgentId(INBOX.type, work.name))
+        self._work = work
+
+    def process(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """Handle a message; now and then ask for another delivery instead."""
+        received = current_message().received
+        if "number" in payload:
+            if self._work.dice.random() < 0.03:
+                raise RetryLater(0.05)
+            have_effect(self._work, received)
+        return {"name": self._work.name}
+
+
+class WatchedCoordinator(RedisMessageCoordinator):
+    """A coordinator whose feeds write down what passes through them."""
+
+    work: Work
+
+    def feed(self, agent_ids: Sequence[AgentId]) -> list[Feed]:
+        """See `RedisMessageCoordinator.feed`."""
+        return [cast("Feed", WatchedFeed(feed, self.work)) for feed in super().feed(agent_ids)]
+
+
+class Watched:
+    """What it does not write down goes to the original."""
+
+    def __init__(self, original: Any, work: Work) -> None:
+        """Stand before `original`, and write into the diary of `work`."""
+        self._original = original
+        self._work = work
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the original has under this name."""
+        return getattr(self._original, name)
+
+    def settle(
+        self,
+        verb: str,
+        tokens: Sequence[str],
+        call: Callable[[], Any],
+        outcomes: Callable[[Any], Sequence[LeaseOutcome]],
+        lease: int = 0,
+    ) -> Any:
+        """Write down the intent, make the call, and write down what came of it."""
+        write = self._work.diary.write
+        for token in tokens:
+            write("settling", _message_id(token), token=token, verb=verb, lease=lease)
+        try:
+            result = call()
+        except CoordinationError:
+            for token in tokens:
+                known = {"token": token, "verb": verb, "lease": lease}
+                write("settled", _message_id(token), **known, outcome=UNCERTAIN)
+            raise
+        for token, outcome in zip(tokens, outcomes(result), strict=True):
+            known = {"token": token, "verb": verb, "lease": lease}
+            write("settled", _message_id(token), **known, outcome=outcome.name)
+        return result
+
+
+class WatchedFeed(Watched):
+    """A feed that writes down what it fetches and acknowledges."""
+
+    def __init__(self, feed: Feed, work: Work) -> None:
+        """Stand before `feed`."""
+        super().__init__(feed, work)
+        self.inbox = cast("Inbox", WatchedInbox(feed.inbox, work))
+
+    def exchange(
+        self, acks: Acks, most: int, visibility: float
+    ) -> tuple[list[Fetched], list[tuple[str, LeaseOutcome]]]:
+        """See `Feed.exchange`."""
+        feed = self._original
+
+        def of_ours(result: Any) -> list[LeaseOutcome]:
+            outcomes = dict(result[1])
+            return [outcomes[token] for token in ours]
+
+        ours = acks.get(INBOX, ())
+        result = self.settle("ack", ours, lambda: feed.exchange(acks, most, visibility), of_ours)
+        shared = [received for inbox, received in result[0] if inbox == INBOX]
+        for position, received in enumerate(shared):
+            self._work.note_delivery(received, visibility, position)
+        return result
+
+    def ack(self, acks: Acks) -> list[tuple[str, LeaseOutcome]]:
+        """See `Feed.ack`."""
+        ours = acks.get(INBOX, ())
+
+        def of_ours(result: Any) -> list[LeaseOutcome]:
+            outcomes = dict(result)
+            return [outcomes[token] for token in ours]
+
+        return self.settle("ack", ours, lambda: self._original.ack(acks), of_ours)
+
+
+class WatchedInbox(Watched):
+    """Writes down what is given back to the shared inbox, and extended; others are not judged."""
+
+    def nack(self, agent_id: AgentId, token: str, **options: Any) -> tuple[LeaseOutcome, str]:
+        """See `Inbox.nack`."""
+        call = partial(self._original.nack, agent_id, token, **options)
+        if agent_id != INBOX:
+            return call()
+        return self.settle("nack", [token], call, lambda result: [result[0]])
+
+    def release(self, agent_id: AgentId, token: str) -> LeaseOutcome:
+        """See `Inbox.release`."""
+        call = partial(self._original.release, agent_id, token)
+        if agent_id != INBOX:
+            return call()
+        return self.settle("release", [token], call, lambda result: [result])
+
+    def extend(
+        self, agent_id: AgentId, tokens: Sequence[str], visibility: float
+    ) -> list[LeaseOutcome]:
+        """See `Inbox.extend`."""
+        lease = round(visibility * _MICROSECONDS)
+        call = partial(self._original.extend, agent_id, tokens, visibility)
+        if agent_id != INBOX:
+            return call()
+        return self.settle("extend", tokens, call, lambda result: result, lease)
+
+
+def _message_id(token: str) -> str:
+    return token.partition(":")[2]
