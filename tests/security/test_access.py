@@ -32,8 +32,8 @@ pytestmark = pytest.mark.guarantee("2.15")
 PACKAGE = Path(tta_agent_coordination.__file__).parent
 PREFIX = "mine:in/use_1.0-b"
 
-NO_CLIENTS = {"embedded", "server_process", "demo", "chaos"}
-"""Parts that start servers of their own, as whose default user they may do anything."""
+NO_CLIENTS = {"embedded", "server_process", "demo", "chaos", "proxy"}
+"""Parts that talk to servers of their own, as whose default user they may do anything, or to none."""
 NO_COMMANDS = {
     ("cli/__init__.py", "COMMAND"),
     ("transport/scripts.py", "KEYS"),
