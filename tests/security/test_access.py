@@ -33,7 +33,7 @@ PACKAGE = Path(tta_agent_coordination.__file__).parent
 PREFIX = "mine:in/use_1.0-b"
 
 NO_CLIENTS = {"embedded", "server_process", "demo", "chaos", "proxy"}
-"""Parts that talk to servers of their own, as whose default user they may do anything, or to none."""
+"""Parts that talk to servers of their own, where they may do anything, or to none."""
 NO_COMMANDS = {
     ("cli/__init__.py", "COMMAND"),
     ("transport/scripts.py", "KEYS"),
