@@ -5,12 +5,13 @@ from pathlib import Path
 import attrs
 import pytest
 
+from tests.chaos.given import event
 from tests.conftest import OwnServers
 from tta_agent_coordination.chaos import crew as crew_module
 from tta_agent_coordination.chaos import run
 from tta_agent_coordination.chaos.history import read_all
 from tta_agent_coordination.chaos.raw_inbox import KEPT_WHEN_EMPTY
-from tta_agent_coordination.chaos.run import Outcome, fitting, play_all
+from tta_agent_coordination.chaos.run import Outcome, fitting, idle_roles, play_all
 from tta_agent_coordination.chaos.scenarios import SCENARIOS
 from tta_agent_coordination.chaos.scene import Scenario, Scene
 from tta_agent_coordination.chaos.settings import ChaosError
@@ -143,3 +144,12 @@ def test_what_is_broken_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "serve4 does not answer after the faults: " in failures
     assert "not all is handled 0.3 s after the faults" in failures
     assert "process serve5 did not end when it was told to" in failures
+
+
+def test_a_kind_of_worker_that_handles_nothing_is_found() -> None:
+    consumed = [event("handled", at, process="consume2+1") for at in range(300)]
+    served = [event("handled", 301, process="serve14")]
+
+    assert idle_roles([*consumed, *served]) == []
+    assert idle_roles(consumed) == ["no process that can serve handled anything"]
+    assert idle_roles(consumed[:10]) == [], "that is too little to tell"

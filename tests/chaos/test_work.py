@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
+import attrs
 import pytest
 
 from tests.conftest import OwnServers
@@ -23,6 +24,7 @@ from tta_agent_coordination.chaos.history import Event, read_all
 from tta_agent_coordination.chaos.serve import WatchedCoordinator, WatchedFeed
 from tta_agent_coordination.chaos.settings import INBOX, LEASE, PRODUCER, Settings
 from tta_agent_coordination.chaos.work import Work, send
+from tta_agent_coordination.coordinator.records import Delivery
 
 MESSAGE = AgentMessage(PRODUCER, INBOX, {"number": 1, "long": False}, message_id="message-1")
 MakeWork = Callable[..., Work]
@@ -154,18 +156,19 @@ def feed(make_work: MakeWork) -> Iterator[WatchedFeed]:
         yield cast("WatchedFeed", feed)
 
 
-def fetch(feed: WatchedFeed) -> str:
-    """Fetch the message and return its token."""
-    [(inbox, received)], outcomes = feed.exchange({}, 1, LEASE)
-    assert (inbox, outcomes) == (INBOX, [])
-    return received.token
+def fetch(feed: WatchedFeed) -> Delivery:
+    """Fetch the message."""
+    [(inbox, delivery)], refused = feed.exchange({}, 1, LEASE)
+    assert (inbox, refused) == (INBOX, [])
+    return delivery
 
 
 def test_what_a_worker_fetches_and_acks_is_written_down(feed: WatchedFeed, tmp_path: Path) -> None:
-    token = fetch(feed)
+    delivery = fetch(feed)
+    token, stranger = delivery.token, attrs.evolve(delivery, nonce="0" * len(delivery.nonce))
 
-    assert feed.exchange({INBOX: [token]}, 1, LEASE) == ([], [(token, LeaseOutcome.DONE)])
-    assert feed.ack({INBOX: [token]}) == [(token, LeaseOutcome.ALREADY_DONE)]
+    assert feed.exchange({INBOX: [delivery]}, 1, LEASE) == ([], [])
+    assert feed.ack({INBOX: [stranger]}) == [(stranger, LeaseOutcome.STALE)]
 
     received, *_ = read_all(tmp_path)
     assert isinstance(received, Event)
@@ -175,17 +178,17 @@ def test_what_a_worker_fetches_and_acks_is_written_down(feed: WatchedFeed, tmp_p
         ("settling", "ack", ""),
         ("settled", "ack", "DONE"),
         ("settling", "ack", ""),
-        ("settled", "ack", "ALREADY_DONE"),
+        ("settled", "ack", "STALE"),
     ]
 
 
 def test_what_a_worker_gives_back_or_keeps_is_written_down(
     feed: WatchedFeed, tmp_path: Path
 ) -> None:
-    assert feed.inbox.extend(INBOX, [fetch(feed)], LEASE) == [LeaseOutcome.DONE]
+    assert feed.inbox.extend(INBOX, [fetch(feed).token], LEASE) == [LeaseOutcome.DONE]
     [extended] = [event for event in read_all(tmp_path) if event.kind == "settled"]
     assert feed.inbox.release(INBOX, extended.token) is LeaseOutcome.DONE
-    assert feed.inbox.nack(INBOX, fetch(feed)) == (LeaseOutcome.DONE, "")
+    assert feed.inbox.nack(INBOX, fetch(feed).token) == (LeaseOutcome.DONE, "")
 
     assert [told[1:] for told in settlements(tmp_path) if told[0] == "settled"] == [
         ("extend", "DONE"),
@@ -198,7 +201,7 @@ def test_what_a_worker_gives_back_or_keeps_is_written_down(
 def test_calls_of_a_worker_that_raise_are_uncertain(
     feed: WatchedFeed, server: LocalServer, tmp_path: Path
 ) -> None:
-    token = fetch(feed)
+    token = fetch(feed).token
     server.kill()
 
     with pytest.raises(CoordinatorUnavailableError):
@@ -211,11 +214,12 @@ def test_calls_of_a_worker_that_raise_are_uncertain(
 
 
 def test_other_inboxes_are_no_concern_of_the_history(feed: WatchedFeed, tmp_path: Path) -> None:
-    token, other = fetch(feed), AgentId("other")
+    delivery, other = fetch(feed), AgentId("other")
+    token = delivery.token
 
     assert not feed.inbox.release(other, token)
     assert feed.inbox.extend(other, [token], LEASE) == [LeaseOutcome.UNKNOWN]
     assert feed.inbox.nack(other, token) == (LeaseOutcome.UNKNOWN, "")
-    assert feed.ack({other: [token]}) == [(token, LeaseOutcome.UNKNOWN)]
+    assert feed.ack({other: [delivery]}) == [(delivery, LeaseOutcome.UNKNOWN)]
 
     assert settlements(tmp_path) == []

@@ -21,10 +21,10 @@ from tta_agent_coordination import (
     RedisMessageCoordinator,
     __version__,
 )
-from tta_agent_coordination.chaos.checker import End
+from tta_agent_coordination.chaos.checker import End, of
 from tta_agent_coordination.chaos.crew import Crew, microseconds
 from tta_agent_coordination.chaos.figures import Counts, Judgment, count, judge
-from tta_agent_coordination.chaos.history import read_all
+from tta_agent_coordination.chaos.history import FORK_MARK, Event, read_all
 from tta_agent_coordination.chaos.raw_inbox import RawInbox, look
 from tta_agent_coordination.chaos.scene import WORKERS, Scenario, Scene, nothing
 from tta_agent_coordination.chaos.settings import INBOX, LEASE, PRODUCER, RETRY_ATTEMPTS, ChaosError
@@ -51,6 +51,8 @@ _LOOK = 0.05
 _A_PAGE = 1000
 _LASTING = ("dead", "dead_records", "dead_dropped")
 _FOR_EVER = -1
+_ENOUGH = 200
+_NUMBER = f"0123456789{FORK_MARK}"
 
 
 @attrs.frozen
@@ -272,6 +274,7 @@ class Play:
         end = self._end(raw)
         events = read_all(self._folder)
         kept, left = self._sorted_keys()
+        self._failures += idle_roles(events)
         return Outcome(
             name=scenario.name,
             about=scenario.about,
@@ -352,6 +355,15 @@ class Play:
                 fine = key in lasting or console("PTTL", key) != _FOR_EVER
                 (kept if fine else left).append(key.removeprefix(f"{self._keys.prefix}:"))
         return sorted(kept), sorted(left)
+
+
+def idle_roles(events: Sequence[Event]) -> list[str]:
+    """Say which kind of worker handled nothing, where there was enough for all."""
+    handled = of(events, "handled")
+    busy = {event.process.rstrip(_NUMBER) for event in handled}
+    if len(handled) < _ENOUGH:
+        return []
+    return [f"no process that can {role} handled anything" for role in WORKERS if role not in busy]
 
 
 def _clock_offset(console: Console) -> int:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import secrets
 import signal
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
+from tta_agent_coordination import CoordinationError
 from tta_agent_coordination.chaos.clusters import await_that, is_in_step, role_of
 from tta_agent_coordination.chaos.scene import Scenario, Scene
 from tta_agent_coordination.chaos.stages import OwnServer, Stage
@@ -63,17 +66,24 @@ class WatchedPair(Stage):
         return (self.console(),)
 
     def switch(self) -> None:
-        """Have the sentinels change the roles in good order."""
-        await_that(self._begins, "the sentinels refuse a fail-over")
+        """Have the sentinels change the roles in good order, and return when they have."""
+        again = time.monotonic()
+
+        def switched() -> bool:
+            nonlocal again
+            if time.monotonic() >= again:  # they give up when a busy machine is too slow for them
+                again = time.monotonic() + 2 * FAILOVER_TIMEOUT / 1000
+                with suppress(CoordinationError):  # they may not be ready for one
+                    self._consoles[0]("SENTINEL", "FAILOVER", NAME)
+            return self._is_switched()
+
+        await_that(switched, "the sentinels change no roles")
+        self._note_switch()
 
     def await_switch(self) -> None:
         """Return when the replica is the primary; the other may be away."""
-        old, new = self.primary, self.replica
-        await_that(
-            lambda: role_of(new.console()) == "master" and self._named() == new.port,
-            "the sentinels name no other primary",
-        )
-        self.primary, self.replica = new, old
+        await_that(self._is_switched, "the sentinels name no other primary")
+        self._note_switch()
 
     def take_back(self, server: OwnServer) -> None:
         """Start a server that was replaced, as the replica of its successor.
@@ -135,12 +145,12 @@ class WatchedPair(Stage):
         self._consoles.append(Console(sentinel.url))
         return port
 
-    def _begins(self) -> bool:
-        self._consoles[0]("SENTINEL", "FAILOVER", NAME)  # it raises when it is not ready for one
-        return True
+    def _is_switched(self) -> bool:
+        named = int(self._consoles[0]("SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME)[1])
+        return named == self.replica.port and role_of(self.replica.console()) == "master"
 
-    def _named(self) -> int:
-        return int(self._consoles[0]("SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME)[1])
+    def _note_switch(self) -> None:
+        self.primary, self.replica = self.replica, self.primary
 
     def _is_well(self) -> bool:
         in_step = role_of(self.replica.console()) == "slave" and is_in_step(self.replica.console())
@@ -190,7 +200,6 @@ def switch_primary(scene: Scene) -> None:
     pair = cast("WatchedPair", scene.stage)
     with scene.losing(FAILOVER_LOSS):
         pair.switch()
-        pair.await_switch()
         pair.await_replica()
 
 

@@ -19,7 +19,7 @@ from tta_agent_coordination import (
 from tta_agent_coordination.chaos.history import UNCERTAIN
 from tta_agent_coordination.chaos.settings import INBOX, LEASE
 from tta_agent_coordination.chaos.work import Work, have_effect
-from tta_agent_coordination.coordinator.feed import Acks, Feed, Fetched
+from tta_agent_coordination.coordinator.feed import Acks, Feed, Fetched, Refused
 from tta_agent_coordination.coordinator.inbox import Inbox
 
 THREADS = 3
@@ -111,32 +111,29 @@ class WatchedFeed(Watched):
         super().__init__(feed, work)
         self.inbox = cast("Inbox", WatchedInbox(feed.inbox, work))
 
-    def exchange(
-        self, acks: Acks, most: int, visibility: float
-    ) -> tuple[list[Fetched], list[tuple[str, LeaseOutcome]]]:
+    def exchange(self, acks: Acks, most: int, visibility: float) -> tuple[list[Fetched], Refused]:
         """See `Feed.exchange`."""
-        feed = self._original
+        call = partial(self._original.exchange, acks, most, visibility)
+        fetched, refused = self._ack(acks, call, lambda result: result[1])
+        ours = [delivery for inbox, delivery in fetched if inbox == INBOX]
+        for position, delivery in enumerate(ours):
+            self._work.note_delivery(delivery.decode(), visibility, position)
+        return fetched, refused
 
-        def of_ours(result: Any) -> list[LeaseOutcome]:
-            outcomes = dict(result[1])
-            return [outcomes[token] for token in ours]
-
-        ours = acks.get(INBOX, ())
-        result = self.settle("ack", ours, lambda: feed.exchange(acks, most, visibility), of_ours)
-        shared = [received for inbox, received in result[0] if inbox == INBOX]
-        for position, received in enumerate(shared):
-            self._work.note_delivery(received, visibility, position)
-        return result
-
-    def ack(self, acks: Acks) -> list[tuple[str, LeaseOutcome]]:
+    def ack(self, acks: Acks) -> Refused:
         """See `Feed.ack`."""
-        ours = acks.get(INBOX, ())
+        return self._ack(acks, partial(self._original.ack, acks), lambda result: result)
 
-        def of_ours(result: Any) -> list[LeaseOutcome]:
-            outcomes = dict(result)
-            return [outcomes[token] for token in ours]
+    def _ack(
+        self, acks: Acks, call: Callable[[], Any], refused_of: Callable[[Any], Refused]
+    ) -> Any:
+        tokens = [delivery.token for delivery in acks.get(INBOX, ())]
 
-        return self.settle("ack", ours, lambda: self._original.ack(acks), of_ours)
+        def outcomes(result: Any) -> list[LeaseOutcome]:
+            refused = {delivery.token: outcome for delivery, outcome in refused_of(result)}
+            return [refused.get(token, LeaseOutcome.DONE) for token in tokens]
+
+        return self.settle("ack", tokens, call, outcomes)
 
 
 class WatchedInbox(Watched):

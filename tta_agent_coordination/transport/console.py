@@ -10,6 +10,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tta_agent_coordination.errors import CoordinatorUnavailableError
+from tta_agent_coordination.transport.command import Command
 from tta_agent_coordination.transport.faults import Fault, fault_of, translate
 from tta_agent_coordination.transport.wire import Pool
 
@@ -71,7 +72,7 @@ class Console:
     def _exchange(self, commands: Sequence[Sequence[str | int]]) -> list[Any]:
         connection = self._pool.get_connection()
         try:
-            connection.send_packed_command(connection.pack_commands(commands))
+            connection.send_packed_command([Command(tuple(words)).packed() for words in commands])
             return [connection.read_response() for _ in commands]
         except BaseException:
             # A reply may still be under way: nobody must take it for the answer to another.
