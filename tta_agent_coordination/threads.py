@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -16,10 +17,15 @@ T = TypeVar("T")
 
 
 def spawn(name: str, target: Callable[[], None]) -> threading.Thread:
-    """Start a named daemon thread."""
-    thread = threading.Thread(target=target, name=f"tta-{name}", daemon=True)
+    """Start a named daemon thread; a `SystemExit` ends it without a word."""
+    thread = threading.Thread(target=_run, args=(target,), name=f"tta-{name}", daemon=True)
     thread.start()
     return thread
+
+
+def _run(target: Callable[[], None]) -> None:
+    with contextlib.suppress(SystemExit):  # as Python does itself, but not the hook of pytest
+        target()
 
 
 def join(threads: list[threading.Thread], timeout: float) -> bool:

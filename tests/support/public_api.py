@@ -14,6 +14,7 @@ MODULES = (
     "tta_agent_coordination.aio",
     "tta_agent_coordination.django",
     "tta_agent_coordination.flask",
+    "tta_agent_coordination.testing",
 )
 """Those whose ``__all__`` users may import from."""
 

@@ -105,6 +105,16 @@ class KnownCircuit:
             )
         return local
 
+    def let_pass(self, seconds: float) -> None:
+        """Make what is known so many seconds older, when a test has moved the server's clock."""
+        with self._lock:
+            self._ask_again_at -= seconds
+            self._renewed_until -= seconds
+            if self._view is not None:
+                self._view = self._view.older(seconds)
+            if self._local is not None:
+                self._local.let_pass(seconds)
+
     def _take(self, view: View, *, surely: bool = False) -> tuple[View, View] | None:
         old = self._view
         if old is not None and not surely and not old.is_older_than(view):
@@ -121,10 +131,16 @@ class KnownCircuit:
         logger.log(level, "circuit breaker %s: %s after %s", self._name, new, old)
 
 
-_KNOWN: WeakValueDictionary[Hashable, KnownCircuit] = WeakValueDictionary()
+_KNOWN: WeakValueDictionary[tuple[int, Hashable, str], KnownCircuit] = WeakValueDictionary()
 
 
 def known_circuit(place: Hashable, key: str, name: str) -> KnownCircuit:
     """Return what this process knows of the circuit under `key` of the server at `place`."""
     # Not the parent's: another thread of it may hold the lock for ever.
     return _KNOWN.setdefault((os.getpid(), place, key), KnownCircuit(name))
+
+
+def known_circuits(place: Hashable) -> list[KnownCircuit]:
+    """Return all that this process knows of circuits of the server at `place`."""
+    here = (os.getpid(), place)
+    return [known for (pid, at, _), known in list(_KNOWN.items()) if (pid, at) == here]

@@ -61,6 +61,15 @@ class View:
             return 0.0
         return max(self.ends - time.monotonic(), 0.0)
 
+    def older(self, seconds: float) -> View:
+        """Return what it would be if it had been seen so many seconds earlier."""
+        return attrs.evolve(
+            self,
+            ends=self.ends - seconds,
+            asked_at=self.asked_at - seconds,
+            known_at=self.known_at - seconds,
+        )
+
     def is_older_than(self, other: View) -> bool:
         """Whether `other` was seen later, also where the server's clock was set back."""
         return self.stamp <= other.stamp or self.known_at < other.asked_at

@@ -27,7 +27,7 @@ from tta_agent_coordination.coordinator.records import Delivery
 from tta_agent_coordination.delivery import InboxStats, ReceivedMessage
 from tta_agent_coordination.errors import CoordinationError, MessageDecodeError
 from tta_agent_coordination.identity import AgentId
-from tta_agent_coordination.message import MessagePriority
+from tta_agent_coordination.message import AgentMessage, MessagePriority
 from tta_agent_coordination.transport import scripts
 from tta_agent_coordination.transport.gate import Command
 
@@ -155,6 +155,14 @@ class Inbox(Leases):
         if self._calls.link.route().spread:
             return [run(key, command)[0] for key, command in zip(keys, commands, strict=True)]
         return run(keys[0], *commands)
+
+    def peek(self, agent_id: AgentId, place: str) -> list[AgentMessage]:
+        """Return all that is in one place, ``ready`` say, without receiving it; for `testing`."""
+        keys, run = self._calls.keys.inbox(agent_id), self._calls.link.commands.run
+        ids: list[bytes] = run(keys[place], Command(("ZRANGE", keys[place], 0, -1)))[0]
+        reads = [Command(("HGET", keys["messages"], name)) for name in ids]
+        found: list[bytes | None] = run(keys["messages"], *reads) if reads else []
+        return [records.queue_message(one, 0, b"-").message for one in found if one is not None]
 
     def stats(self, agent_id: AgentId) -> InboxStats:
         """Count what an inbox holds."""

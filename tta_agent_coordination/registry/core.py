@@ -220,6 +220,12 @@ class RedisAgentRegistry(AgentRegistry):
         unwell = self._pulse.check_up()
         return self._supervision.round(self._store.read_all(), unwell)
 
+    def disown(self, agent_id: AgentId) -> None:
+        """Beat no more for an agent of this process, and leave its registration to expire."""
+        local = self._pulse.agents.get(_agent_id("agent_id", agent_id))
+        if local is not None:
+            self._pulse.agents.drop(local)
+
     def set_load_source(self, agent_id: AgentId, source: LoadSource | None) -> None:
         """Let beats of an agent of this process tell how busy it is; a worker calls it."""
         local = self._pulse.agents.get(agent_id)

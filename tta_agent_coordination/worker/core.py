@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from typing import Self, cast
 
@@ -29,10 +29,12 @@ from tta_agent_coordination.worker.crew import (
     DEFAULT_VISIBILITY,
     Crew,
     WorkerOptions,
+    inboxes_of,
 )
 from tta_agent_coordination.worker.depths import Depths
 from tta_agent_coordination.worker.loop import WorkerLoop
 from tta_agent_coordination.worker.signals import readable_on
+from tta_agent_coordination.worker.tally import Tally
 
 logger = logging.getLogger("tta_agent_coordination")
 
@@ -185,6 +187,34 @@ class AgentWorker:
             breakers={"commands": link.commands.state, "leases": link.leases.state},
             last_error=crew.last_error if crew else self._last_error,
         )
+
+    @property
+    def coordinator(self) -> RedisMessageCoordinator:
+        """What carries its messages; for `testing`."""
+        return self._coordinator
+
+    @property
+    def inboxes(self) -> list[AgentId]:
+        """What it serves: the inbox of each agent, and the shared one of its type."""
+        return inboxes_of(self._agents)
+
+    @property
+    def tally(self) -> Tally:
+        """What its handlers did since it was started; for `testing`."""
+        crew = self._crew
+        return Tally() if crew is None else crew.tally
+
+    def abandon(
+        self, cut_off: Callable[[list[threading.Thread]], object]
+    ) -> list[threading.Thread]:
+        """Let go of everything as a process that is killed; for `testing`: see `Crew.abandon`."""
+        with self._changing:
+            crew, self._crew = self._crew, None
+            while self._registry is not None and self._listed:
+                self._registry.disown(self._listed.pop())
+            left = [] if crew is None else crew.abandon(cut_off)
+            self._loop.stop()
+            return left
 
     def __enter__(self) -> Self:
         """Start."""

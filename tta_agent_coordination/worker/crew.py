@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
@@ -18,6 +18,7 @@ from tta_agent_coordination.worker.fetcher import Fetcher
 from tta_agent_coordination.worker.handling import Handling
 from tta_agent_coordination.worker.loop import WorkerLoop
 from tta_agent_coordination.worker.renewer import Renewer
+from tta_agent_coordination.worker.tally import Tally
 
 logger = logging.getLogger("tta_agent_coordination")
 
@@ -65,6 +66,7 @@ class Crew:
         by_inbox = _by_inbox(agents)
         self._loop = loop
         self.desk = Desk(options.threads)
+        self.tally = Tally()
         self.last_error: str | None = None
         self._failing = False
         self._last_poll: float | None = None
@@ -147,6 +149,22 @@ class Crew:
                 if fetcher.feed.drop(agent_id):
                     fetcher.wake()
 
+    def abandon(
+        self, cut_off: Callable[[list[threading.Thread]], object]
+    ) -> list[threading.Thread]:
+        """Take, release and settle nothing more; return the threads, which end by themselves.
+
+        Args:
+            cut_off: Is given the threads first: from then on none of them may reach Redis.
+        """
+        all_of_them = [*self._fetching, *self._handlers, *self._renewing]
+        cut_off(all_of_them)
+        self.desk.stop()
+        self.desk.dismiss()
+        self._renewer.stop()
+        self._renewer.give_up()
+        return all_of_them
+
     def disown(self) -> None:
         """Let go of everything, in a child: the threads and the leases are the parent's.
 
@@ -163,12 +181,14 @@ class Crew:
     def _handle(self) -> None:
         while (task := self.desk.take()) is not None:
             done = False
+            self.tally.begin()
             try:
                 done = self._handling.handle(task)
             except Exception as error:  # noqa: BLE001 - the lease will pass; the thread goes on
                 self._note_failure(error)
             if task.inherited:
                 return
+            self.tally.end(handled=done)
             self.desk.finish(task, acknowledge=done)
             self._fetchers[task.feed].flush_if_parked()
 
@@ -186,6 +206,11 @@ class Crew:
 
     def _note_raised(self, text: str) -> None:
         self.last_error = text
+
+
+def inboxes_of(agents: Iterable[AgentProxy]) -> list[AgentId]:
+    """Return the inbox of each agent, and the shared one of its type."""
+    return list(_by_inbox(agents))
 
 
 def _by_inbox(agents: Iterable[AgentProxy]) -> dict[AgentId, list[AgentProxy]]:
