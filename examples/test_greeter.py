@@ -1,6 +1,7 @@
-"""Testing your own agents: run it with ``pytest examples/test_greeter.py``.
+"""Testing your own agents.
 
-The fixtures come with the library, installed with the extra ``testing``. Nothing here sleeps, and
+Run it with ``pytest -p tta_agent_coordination.testing.plugin examples/test_greeter.py``. The
+fixtures come with the library, installed with the extra ``testing``. Nothing here sleeps, and
 no server is needed.
 """
 

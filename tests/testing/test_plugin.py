@@ -13,13 +13,15 @@ from tta_agent_coordination.testing import Sandbox
 from tta_agent_coordination.testing import sandbox as sandbox_module
 
 ROOT = Path(__file__).parents[2]
-PLUGIN = "_pytest_tta_agent_coordination"
+PLUGIN = "tta_agent_coordination.testing.plugin"
 
 
-def run_pytest(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def run_pytest(
+    folder: Path, *arguments: str | Path, plugin: bool = True
+) -> subprocess.CompletedProcess[str]:
     """Run pytest as a user does; every warning is an error."""
-    # The project of a user has the plugin from its entry point; a checkout may not.
-    command = [sys.executable, "-m", "pytest", "-p", PLUGIN, "-q", "-W", "error", *arguments]
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", *arguments]
+    command += ["-p", PLUGIN] if plugin else []
     return subprocess.run(
         [*command, "-p", "no:cacheprovider", "-p", "no:xdist"],
         cwd=folder,
@@ -81,20 +83,11 @@ def test_each_test_has_a_server_of_its_own_and_nothing_is_left(tmp_path: Path) -
     assert "3 passed" in ended.stdout
 
 
-CHEAP = """
-import sys
+def test_a_conftest_can_ask_for_the_fixtures(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(f"pytest_plugins = [{PLUGIN!r}]", "utf-8")
+    (tmp_path / "test_fixtures.py").write_text(FIXTURES, "utf-8")
 
-def test_nothing_is_imported():
-    found = {"redis", "fakeredis", "attrs", "tta_agent_coordination"} & set(sys.modules)
-    assert not found
-"""
-
-
-def test_without_a_fixture_nothing_is_imported(tmp_path: Path) -> None:
-    (tmp_path / "test_cheap.py").write_text(CHEAP, "utf-8")
-
-    # Plugins of others may import what they like.
-    ended = run_pytest(tmp_path, "--noconftest", "-p", "no:hypothesispytest")
+    ended = run_pytest(tmp_path, plugin=False)
 
     assert ended.returncode == 0, ended.stdout
 

@@ -1,8 +1,8 @@
 """For tests of your own agents: an in-memory server, a clock to move, and faults to cause.
 
-Needs the extra ``testing``. Under pytest the fixtures ``tta_sandbox``, ``tta_coordinator``,
-``tta_registry``, ``tta_clock`` and ``tta_faults`` are there by themselves. `run_until_idle`,
-`expire_lease` and `inbox_of` work with any server.
+Needs the extra ``testing``. ``tta_agent_coordination.testing.plugin`` has fixtures for pytest:
+``tta_sandbox``, ``tta_coordinator``, ``tta_registry``, ``tta_clock`` and ``tta_faults``.
+`run_until_idle`, `expire_lease` and `inbox_of` work with any server.
 """
 
 from tta_agent_coordination.testing.clock import Clock

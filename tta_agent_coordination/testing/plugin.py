@@ -1,20 +1,20 @@
-"""Fixtures for pytest: see ``tta_agent_coordination.testing``.
+"""Fixtures for pytest: ``pytest_plugins = ["tta_agent_coordination.testing.plugin"]``.
 
-pytest imports this module at the start of every run, so it lies outside of the package and imports
-nothing of it before a fixture is used. PYTEST_DONT_REWRITE
+In the conftest.py at the root of your tests; or ``-p tta_agent_coordination.testing.plugin``.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from tta_agent_coordination import RedisAgentRegistry, RedisMessageCoordinator
-    from tta_agent_coordination.testing import Clock, Faults, Sandbox
+from tta_agent_coordination.coordinator import RedisMessageCoordinator
+from tta_agent_coordination.registry import RedisAgentRegistry
+from tta_agent_coordination.testing.clock import Clock
+from tta_agent_coordination.testing.faults import Faults
+from tta_agent_coordination.testing.sandbox import Sandbox
 
 
 @pytest.fixture
@@ -26,8 +26,7 @@ def tta_options() -> dict[str, Any]:
 @pytest.fixture
 def tta_sandbox(tta_options: dict[str, Any]) -> Iterator[Sandbox]:
     """A fresh server in memory, and everything around it; closed after the test."""
-    testing: Any = importlib.import_module("tta_agent_coordination.testing")
-    with testing.Sandbox(**tta_options) as sandbox:
+    with Sandbox(**tta_options) as sandbox:
         yield sandbox
 
 
