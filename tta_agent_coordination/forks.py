@@ -40,7 +40,7 @@ def _call(method: Method) -> None:
     try:
         method()
     except Exception:
-        logger.exception("%r failed at a fork", method)
+        logger.exception("%r failed at a fork", method, extra={"event": "fork_step_failed"})
 
 
 class _Process:

@@ -176,7 +176,7 @@ class Retry:
             try:
                 self.on_retry(failed)
             except Exception:
-                logger.exception("a hook for retries raised")
+                logger.exception("a hook for retries raised", extra={"event": "retry_hook_failed"})
         if self.stop is None:
             time.sleep(failed.wait)
             return True

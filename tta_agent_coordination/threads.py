@@ -39,7 +39,12 @@ def join(threads: list[threading.Thread], timeout: float) -> bool:
             thread.join(max(end - time.monotonic(), 0.0))
     left = [t.name for t in threads if t.is_alive() and t is not threading.current_thread()]
     if left:
-        logger.warning("threads still running after %.1f s: %s", timeout, ", ".join(left))
+        logger.warning(
+            "threads still running after %.1f s: %s",
+            timeout,
+            ", ".join(left),
+            extra={"event": "threads_left", "threads": left},
+        )
     return not left
 
 

@@ -21,6 +21,7 @@ LAYERS = [
     {"identity", "retrying"},
     {"message", "keys"},
     {"delivery", "policy", "codec"},
+    {"events"},
     {"interfaces"},
     {"transport"},
     {"doctor"},
@@ -35,7 +36,7 @@ LAYERS = [
     {"demo"},
     {"chaos"},
     {"cli"},
-    {"flask", "django"},
+    {"flask", "django", "otel", "prometheus"},
 ]
 """From the bottom to the top; none imports from a layer above, or from another part of its own."""
 

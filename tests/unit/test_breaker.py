@@ -7,6 +7,7 @@ import pytest
 
 from tta_agent_coordination import policy
 from tta_agent_coordination.errors import CoordinatorCircuitOpenError
+from tta_agent_coordination.events import Events
 from tta_agent_coordination.transport.breaker import Breaker
 
 LOST = ConnectionError("lost")
@@ -14,7 +15,7 @@ LOST = ConnectionError("lost")
 
 @pytest.fixture
 def breaker() -> Breaker:
-    return Breaker("tested", trial_time=60.0)
+    return Breaker("tested", trial_time=60.0, events=Events())
 
 
 @pytest.fixture
@@ -184,7 +185,7 @@ class PeculiarError(Exception):
 def test_the_error_of_a_caller_keeps_its_traceback_and_the_refusal_holds_none(
     error: Exception,
 ) -> None:
-    breaker = Breaker("test", trial_time=1.0)
+    breaker = Breaker("test", trial_time=1.0, events=Events())
     for _ in range(policy.BREAKER_FAILURES):
         with pytest.raises(type(error)) as caught:
             raise error

@@ -10,6 +10,8 @@ import tta_agent_coordination
 
 PACKAGE = Path(tta_agent_coordination.__file__).parent
 OPTIONAL = {
+    "otel": ("opentelemetry",),
+    "prometheus": ("prometheus_client",),
     "flask": ("flask", "werkzeug", "jinja2"),
     "django": ("django", "asgiref"),
 }

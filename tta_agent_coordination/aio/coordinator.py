@@ -278,7 +278,7 @@ class AsyncMessageCoordinator:
             if not pending.done():
                 await self._pool.run(asking.take_back)
                 raise asking.timed_out()
-        return asking.read(pending.result())
+            return asking.read(pending.result())
 
     async def check(self) -> Report:
         """See `RedisMessageCoordinator.check`."""

@@ -101,7 +101,11 @@ class Pool:
         try:
             job = self._process.get().executor.submit(work)
         except RuntimeError:  # closed for good, and nobody waited for this call any more
-            logger.warning("a call of a closed %s adapter was not cleaned up after", self._name)
+            logger.warning(
+                "a call of a closed %s adapter was not cleaned up after",
+                self._name,
+                extra={"event": "aio_call_left", "adapter": self._name},
+            )
             return
         job.add_done_callback(_log_failure)
         if not isinstance(why, GeneratorExit):
@@ -179,7 +183,10 @@ class Pool:
             for loop, woken in own.sleepers:
                 _soon(loop, woken)
             if not own.changed.wait_for(lambda: own.calls == 0, _CLOSE_PATIENCE):
-                logger.warning("%s is closed with %d calls under way", self._name, own.calls)
+                logger.warning(
+                    "%s is closed with %d calls under way", self._name, own.calls,
+                    extra={"event": "aio_calls_left", "adapter": self._name, "count": own.calls},
+                )  # fmt: skip
         last()
         own.executor.shutdown(wait=True)
 
@@ -205,7 +212,9 @@ class Pool:
 def _log_failure(job: Future[Any]) -> None:
     error = job.exception()
     if error is not None:
-        logger.error("what ends a call failed", exc_info=error)
+        logger.error(
+            "what ends a call failed", exc_info=error, extra={"event": "aio_clean_up_failed"}
+        )
 
 
 def _end_of(job: Future[Any]) -> asyncio.Future[None]:

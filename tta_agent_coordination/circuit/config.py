@@ -114,5 +114,9 @@ def _matches(exclusion: Exclusion, error: Exception) -> bool:
     try:
         return bool(exclusion(error))
     except Exception:
-        logger.exception("a function in excluded of a circuit breaker raised; %r counts", error)
+        logger.exception(
+            "a function in excluded of a circuit breaker raised; %r counts",
+            error,
+            extra={"event": "exclusion_failed"},
+        )
         return False

@@ -26,6 +26,7 @@ from tta_agent_coordination.circuit.permit import Permit, Places
 from tta_agent_coordination.circuit.server import ServerCircuit
 from tta_agent_coordination.circuit.view import Outcome, View
 from tta_agent_coordination.errors import CircuitBreakerOpenError
+from tta_agent_coordination.events import Events
 from tta_agent_coordination.keys import DEFAULT_KEY_PREFIX, Keys
 from tta_agent_coordination.threads import PerProcess
 from tta_agent_coordination.transport.connections import place_of
@@ -142,6 +143,11 @@ class CircuitBreaker:
     def state(self) -> CircuitBreakerState:
         """How the circuit stands now: asks Redis. Half-open as soon as calls may try again."""
         return self._read().phase
+
+    @property
+    def events(self) -> Events:
+        """Who is told of changes: add and remove observers."""
+        return self._link.events
 
     @property
     def listeners(self) -> tuple[pybreaker.CircuitBreakerListener, ...]:
@@ -301,7 +307,7 @@ class CircuitBreaker:
         decisions = Decisions(
             known, server, self._config, self._refresh, self._call_timeout, self._closed
         )
-        announcer = Announcer(self._name, decisions, lambda: self._listeners)
+        announcer = Announcer(self._name, decisions, lambda: self._listeners, self.events)
         return _Parts(decisions, announcer, Places(server.renew))
 
     def _read(self) -> View:

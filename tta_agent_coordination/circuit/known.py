@@ -81,7 +81,11 @@ class KnownCircuit:
             self._renewed_until = 0.0
             change = self._take(view, surely=back)
         if back:
-            logger.info("circuit breaker %s: Redis is back, its state counts again", self._name)
+            logger.info(
+                "circuit breaker %s: Redis is back, its state counts again",
+                self._name,
+                extra={"event": "breaker_shared", "breaker": self._name},
+            )
         self._tell(change)
 
     def note(self, view: View) -> None:
@@ -102,6 +106,7 @@ class KnownCircuit:
             logger.warning(
                 "circuit breaker %s: Redis is away, going by what this process sees: %s",
                 *(self._name, error),
+                extra={"event": "breaker_alone", "breaker": self._name},
             )
         return local
 
@@ -128,7 +133,10 @@ class KnownCircuit:
         old, new = (view.phase.value for view in change)
         bad_news = (old, new) == (CircuitBreakerState.CLOSED, CircuitBreakerState.OPEN)
         level = logging.WARNING if bad_news else logging.INFO
-        logger.log(level, "circuit breaker %s: %s after %s", self._name, new, old)
+        logger.log(
+            level, "circuit breaker %s: %s after %s", self._name, new, old,
+            extra={"event": "breaker_changed", "breaker": self._name, "old": old, "new": new},
+        )  # fmt: skip
 
 
 _KNOWN: WeakValueDictionary[tuple[int, Hashable, str], KnownCircuit] = WeakValueDictionary()

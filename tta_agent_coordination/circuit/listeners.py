@@ -12,6 +12,7 @@ import pybreaker
 
 from tta_agent_coordination.circuit.config import CircuitBreakerState
 from tta_agent_coordination.circuit.decisions import Decisions
+from tta_agent_coordination.events import BreakerChanged, Events
 
 logger = logging.getLogger("tta_agent_coordination")
 
@@ -69,8 +70,12 @@ class CircuitStorage(pybreaker.CircuitBreakerStorage):
 class Announcer:
     """Calls the listeners of one breaker, outside of every lock; one that raises is logged."""
 
-    def __init__(self, name: str, decisions: Decisions, listeners: Listeners) -> None:
-        """Announce to what `listeners` returns at the time."""
+    def __init__(
+        self, name: str, decisions: Decisions, listeners: Listeners, events: Events
+    ) -> None:
+        """Announce to what `listeners` returns at the time, and changes to `events`."""
+        self._name = name
+        self._events = events
         config = decisions.config
         self._known = decisions.known
         self._listeners = listeners
@@ -115,9 +120,15 @@ class Announcer:
         after = _STATES[new](self._breaker, before)
         for listener in self._listeners():
             self._call(listener.state_change, self._breaker, before, after)
+        if self._events.observers:
+            self._events.tell(BreakerChanged(breaker=self._name, old=old.value, new=new.value))
 
     def _call(self, tell: Callable[..., None], *args: Any, **kwargs: Any) -> None:
         try:
             tell(*args, **kwargs)
         except Exception:
-            logger.exception("a listener of circuit breaker %s raised", self._breaker.name)
+            logger.exception(
+                "a listener of circuit breaker %s raised",
+                self._name,
+                extra={"event": "listener_failed", "breaker": self._name},
+            )

@@ -86,4 +86,8 @@ class Places:
             try:
                 self._renew(tokens)
             except CoordinationError as error:  # Redis is away, and the log says so already
-                logger.debug("the places of probes could not be renewed: %s", error)
+                logger.debug(
+                    "the places of probes could not be renewed: %s",
+                    error,
+                    extra={"event": "probes_not_renewed"},
+                )

@@ -140,6 +140,13 @@ class Calls:
                 replies[position] = answer, replicas
         return replies
 
+    def ask_each(self, runs: Sequence[tuple[AgentId, Command]]) -> list[Any]:
+        """Ask several inboxes something, in as few round trips as the servers allow."""
+        run = self.link.commands.run
+        if self.link.route().spread:
+            return [run(self.key(agent_id), command)[0] for agent_id, command in runs]
+        return run(self.key(runs[0][0]), *(command for _, command in runs)) if runs else []
+
     def store(self, agent_id: AgentId, command: Command) -> tuple[Any, int | None]:
         """Run a command that stores in an inbox, through the gate for commands.
 

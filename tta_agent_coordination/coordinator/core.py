@@ -10,7 +10,7 @@ import attrs
 from tta_agent_coordination import checks, policy
 from tta_agent_coordination.coordinator.calls import Calls
 from tta_agent_coordination.coordinator.dead_letters import DeadLetters
-from tta_agent_coordination.coordinator.directory import Directory
+from tta_agent_coordination.coordinator.directory import Directory, recover_all
 from tta_agent_coordination.coordinator.feed import Feed, feeds
 from tta_agent_coordination.coordinator.inbox import Inbox
 from tta_agent_coordination.coordinator.outbox import Outbox
@@ -28,6 +28,7 @@ from tta_agent_coordination.delivery import (
 )
 from tta_agent_coordination.doctor import Report, examine
 from tta_agent_coordination.errors import ConfigurationError
+from tta_agent_coordination.events import Events
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.interfaces import MessageCoordinator
 from tta_agent_coordination.keys import DEFAULT_KEY_PREFIX, Keys
@@ -105,10 +106,10 @@ class RedisMessageCoordinator(MessageCoordinator):
             raise ConfigurationError("fakeredis has no replicas: leave replicas at 0 with it")
         self._directory = Directory(self._calls)
         self._outbox = Outbox(self._calls, self._directory)
-        self._inbox = Inbox(self._calls)
+        self._inbox = Inbox(self._calls, self.events)
         self._dead_letters = DeadLetters(self._calls, self._outbox, self._directory)
         self._subscriptions = Subscriptions(self._calls)
-        self._requests = Requests(self._inbox, self._outbox)
+        self._requests = Requests(Inbox(self._calls, Events()), self._outbox, self.events)
         self._call_timeout = call_timeout
         if checks.instance_of("strict", strict, bool):
             try:
@@ -142,34 +143,25 @@ class RedisMessageCoordinator(MessageCoordinator):
         self, sender: AgentId, recipient: AgentId, message: AgentMessage, *, delay: float = 0.0
     ) -> MessageResult:
         """See `MessageCoordinator.send_message`."""
-        letter = self._outbox.letter(
+        return self._outbox.send(
             _agent("sender", sender),
             _agent("recipient", recipient),
             _message(message),
             checks.duration("delay", delay),
         )
-        return self._outbox.send(letter)
 
     def send_many(self, sender: AgentId, messages: Iterable[AgentMessage]) -> list[MessageResult]:
         """See `MessageCoordinator.send_many`."""
-        _agent("sender", sender)
-        letters = [
-            self._outbox.letter(sender, message.recipient, message)
-            for message in map(_message, messages)
-        ]
-        return self._outbox.send_all(letters)
+        addressed = [(message.recipient, message) for message in map(_message, messages)]
+        return self._outbox.send_all(_agent("sender", sender), addressed)
 
     def broadcast_message(
         self, sender: AgentId, message: AgentMessage, recipients: Iterable[AgentId]
     ) -> list[MessageResult]:
         """See `MessageCoordinator.broadcast_message`."""
-        _agent("sender", sender)
         _message(message)
-        letters = [
-            self._outbox.letter(sender, _agent("each of recipients", recipient), message)
-            for recipient in recipients
-        ]
-        return self._outbox.send_all(letters)
+        addressed = [(_agent("each of recipients", one), message) for one in recipients]
+        return self._outbox.send_all(_agent("sender", sender), addressed)
 
     def subscribe_to_messages(
         self,
@@ -197,7 +189,8 @@ class RedisMessageCoordinator(MessageCoordinator):
         """See `MessageCoordinator.publish`."""
         _agent("sender", sender)
         recipients = self._subscriptions.recipients(_message(message))
-        return self.broadcast_message(sender, message, recipients)
+        addressed = [(recipient, message) for recipient in recipients]
+        return self._outbox.send_all(sender, addressed, "publish")
 
     def receive(
         self, agent_id: AgentId, visibility_timeout: float = 5.0, *, wait: float = 0.0
@@ -245,7 +238,7 @@ class RedisMessageCoordinator(MessageCoordinator):
         outcome, _ = self._inbox.nack(
             _agent("agent_id", agent_id),
             _token(token),
-            reason="permanent" if failure_type(failure) is FailureType.PERMANENT else "",
+            failure=failure_type(failure),
             error=error,
             delay=None if delay is None else checks.duration("delay", delay),
         )
@@ -264,14 +257,7 @@ class RedisMessageCoordinator(MessageCoordinator):
         """See `MessageCoordinator.recover_pending`."""
         if agent_id is not None:
             return self._inbox.recover(_agent("agent_id", agent_id))[0]
-        total, empty = 0, list[AgentId]()
-        for found in self._directory.inboxes():
-            moved, is_empty = self._inbox.recover(found)
-            total += moved
-            if is_empty:
-                empty.append(found)
-        self._directory.strike_out(empty)
-        return total
+        return recover_all(self._directory, self._inbox)
 
     def configure(
         self,
@@ -349,9 +335,22 @@ class RedisMessageCoordinator(MessageCoordinator):
         return self.steps.asking(sender, recipient, payload, timeout=timeout).answer()
 
     @property
+    def events(self) -> Events:
+        """Who is told what happens here and in its workers: add and remove observers."""
+        return self._calls.link.events
+
+    @property
     def link(self) -> Link:
         """The connections; for `AgentWorker`, not part of the interface."""
         return self._calls.link
+
+    def inboxes(self) -> list[AgentId]:
+        """Return the inboxes that hold something, or were sent to of late."""
+        return self._directory.inboxes()
+
+    def stats_of_each(self, agent_ids: Sequence[AgentId]) -> dict[AgentId, InboxStats]:
+        """Count what each of several inboxes holds, asked together."""
+        return dict(zip(agent_ids, self._inbox.stats_of_each(agent_ids), strict=True))
 
     def held(self, agent_id: AgentId) -> int:
         """Return how many unfinished messages an inbox holds; for `AgentWorker`."""

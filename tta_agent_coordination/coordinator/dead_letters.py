@@ -93,7 +93,7 @@ class DeadLetters:
             and found.queue_message is not None
             and found.message_id in wanted
         ]
-        results = self._outbox.send_all(letters)
+        results = self._outbox.store_all(letters)
         moved = [
             records.raw_text(result.message_id)
             for result in results

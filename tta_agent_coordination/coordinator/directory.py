@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from tta_agent_coordination import policy
 from tta_agent_coordination.coordinator.calls import Calls, microseconds, milliseconds
+from tta_agent_coordination.coordinator.inbox import Inbox
 from tta_agent_coordination.identity import REPLY_TYPE, AgentId
 from tta_agent_coordination.transport import scripts
 from tta_agent_coordination.transport.gate import Command
@@ -68,9 +69,25 @@ class Directory:
         self._calls.link.commands.run(key, Command(words, script))
 
 
+def recover_all(directory: Directory, inbox: Inbox) -> int:
+    """Move expired leases back in every inbox; return how many."""
+    total, empty = 0, list[AgentId]()
+    for found in directory.inboxes():
+        moved, is_empty = inbox.recover(found)
+        total += moved
+        if is_empty:
+            empty.append(found)
+    directory.strike_out(empty)
+    return total
+
+
 def _parse(name: bytes) -> AgentId | None:
     try:
         return AgentId.parse(name.decode())
     except ValueError:
-        logger.warning("an entry in the list of inboxes is no agent and is passed over: %r", name)
+        logger.warning(
+            "an entry in the list of inboxes is no agent and is passed over: %r",
+            name,
+            extra={"event": "index_entry_invalid"},
+        )
         return None

@@ -16,6 +16,7 @@ from tta_agent_coordination.coordinator.inbox import Inbox
 from tta_agent_coordination.coordinator.leases import OUTCOMES
 from tta_agent_coordination.coordinator.records import Delivery
 from tta_agent_coordination.delivery import LeaseOutcome
+from tta_agent_coordination.events import held
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.transport.gate import Command
 
@@ -73,7 +74,7 @@ class Feed:
     def ack(self, acks: Acks) -> Refused:
         """Acknowledge without claiming; from any thread."""
         commands = self._ack_commands(acks)
-        return _refused(acks, self._calls.link.leases.run(self._interrupt, *commands))
+        return self._refused(acks, self._calls.link.leases.run(self._interrupt, *commands))
 
     def wait(self) -> None:
         """Block until a message may be there, one is due, `interrupt` is called, or a while.
@@ -87,7 +88,7 @@ class Feed:
             seconds = alarm
         keys = [self._calls.keys.inbox(agent_id)["wake"] for agent_id in self.agent_ids]
         command = Command(("BZPOPMIN", *keys, self._interrupt, f"{seconds:.6f}"))
-        with self._gate.blocking(self._interrupt, command, seconds) as answered:
+        with held(), self._gate.blocking(self._interrupt, command, seconds) as answered:
             if alarm is not None and not answered(alarm):
                 self.interrupt()
 
@@ -136,14 +137,23 @@ class Feed:
             others[agent_id] = done
             answers.append(reply[0])
             reply = reply[1:]
-        deliveries, due = self.inbox.read_claim(agent_id, call, reply)
+        refused = self._refused(others, answers)
+        deliveries, due = self.inbox.read_claim(agent_id, call, reply, visibility)
         self._due.pop(agent_id, None)
         if due is not None:
             self._due[agent_id] = time.monotonic() + due
-        return _refused(others, answers), [(agent_id, delivery) for delivery in deliveries]
+        return refused, [(agent_id, delivery) for delivery in deliveries]
 
     def _ack_commands(self, acks: Acks) -> list[Command]:
         return [self.inbox.ack_command(agent_id, several) for agent_id, several in acks.items()]
+
+    def _refused(self, acks: Acks, replies: Sequence[Sequence[int]]) -> Refused:
+        refused: Refused = []
+        for (agent_id, several), answers in zip(acks.items(), replies, strict=True):
+            outcomes = [OUTCOMES[answer] for answer in answers]
+            self.inbox.news.acked(agent_id, (one.raw_id for one in several), outcomes)
+            refused += [pair for pair in zip(several, outcomes, strict=True) if not pair[1]]
+        return refused
 
     def _drop(self) -> None:
         while self._dropped:
@@ -161,15 +171,6 @@ class Feed:
         first = min(self._due.values(), default=None)
         due = within if first is None else max(first - time.monotonic(), SHORTEST_WAIT)
         return due if due < within else None
-
-
-def _refused(acks: Acks, replies: Sequence[Sequence[int]]) -> Refused:
-    return [
-        (delivery, OUTCOMES[answer])
-        for several, answers in zip(acks.values(), replies, strict=True)
-        for delivery, answer in zip(several, answers, strict=True)
-        if answer < 0
-    ]
 
 
 def feeds(calls: Calls, inbox: Inbox, agent_ids: Sequence[AgentId]) -> list[Feed]:

@@ -22,12 +22,13 @@ from tta_agent_coordination.coordinator.calls import (
     new_call_id,
     wait_times,
 )
-from tta_agent_coordination.coordinator.leases import Leases, report_dropped, words_of
+from tta_agent_coordination.coordinator.leases import Leases, words_of
 from tta_agent_coordination.coordinator.records import Delivery
 from tta_agent_coordination.delivery import InboxStats, ReceivedMessage
 from tta_agent_coordination.errors import CoordinationError, MessageDecodeError
+from tta_agent_coordination.events import Events, held
 from tta_agent_coordination.identity import AgentId
-from tta_agent_coordination.message import AgentMessage, MessagePriority
+from tta_agent_coordination.message import AgentMessage, FailureType
 from tta_agent_coordination.transport import scripts
 from tta_agent_coordination.transport.gate import Command
 
@@ -58,9 +59,9 @@ class Claim:
 class Inbox(Leases):
     """Hands out the messages of inboxes and takes them back."""
 
-    def __init__(self, calls: Calls) -> None:
-        """Receive through `calls`."""
-        super().__init__(calls)
+    def __init__(self, calls: Calls, events: Events) -> None:
+        """Receive through `calls`; tell `events` what happens."""
+        super().__init__(calls, events)
         self._unanswered: dict[tuple[int, AgentId, int], list[str]] = {}
 
     @property
@@ -149,12 +150,9 @@ class Inbox(Leases):
 
     def held(self, agent_ids: Sequence[AgentId]) -> list[int]:
         """Return how many unfinished messages there are in each inbox, in few round trips."""
-        keys = [self._calls.keys.inbox(agent_id)["messages"] for agent_id in agent_ids]
-        commands = [Command(("HLEN", key)) for key in keys]
-        run = self._calls.link.commands.run
-        if self._calls.link.route().spread:
-            return [run(key, command)[0] for key, command in zip(keys, commands, strict=True)]
-        return run(keys[0], *commands)
+        return self._calls.ask_each(
+            [(agent_id, Command(("HLEN", self._calls.key(agent_id)))) for agent_id in agent_ids]
+        )
 
     def peek(self, agent_id: AgentId, place: str) -> list[AgentMessage]:
         """Return all that is in one place, ``ready`` say, without receiving it; for `testing`."""
@@ -166,13 +164,15 @@ class Inbox(Leases):
 
     def stats(self, agent_id: AgentId) -> InboxStats:
         """Count what an inbox holds."""
-        priorities = sorted(MessagePriority, reverse=True)
-        delayed, leased, dead, dropped, age, ready = self._calls.run(
-            scripts.STATS, agent_id, *(priority.value for priority in priorities)
-        )
-        oldest = None if int(age) < 0 else int(age) / 1_000_000
-        counts = dict(zip(priorities, ready, strict=True))
-        return InboxStats(counts, delayed, leased, dead, oldest, dropped)
+        return self.stats_of_each([agent_id])[0]
+
+    def stats_of_each(self, agent_ids: Sequence[AgentId]) -> list[InboxStats]:
+        """Count what each inbox holds, in few round trips."""
+        asked = [
+            (agent_id, self._calls.command(scripts.STATS, agent_id, records.PRIORITIES))
+            for agent_id in agent_ids
+        ]
+        return [records.inbox_stats(reply) for reply in self._calls.ask_each(asked)]
 
     def _claim(self, agent_id: AgentId, most: int, visibility: float, *, staying: bool) -> Claim:
         # A claim that no answer came to is made again under its old id: it may have been
@@ -186,10 +186,12 @@ class Inbox(Leases):
         except BaseException:
             self._unanswered.setdefault(key, []).append(call)
             raise
-        return self._brought(agent_id, call, reply)
+        return self._brought(agent_id, call, reply, visibility)
 
-    def _brought(self, agent_id: AgentId, call: str, reply: Sequence[Any]) -> Claim:
-        deliveries, due = self.read_claim(agent_id, call, reply)
+    def _brought(
+        self, agent_id: AgentId, call: str, reply: Sequence[Any], visibility: float
+    ) -> Claim:
+        deliveries, due = self.read_claim(agent_id, call, reply, visibility)
         messages = [self.decoded(agent_id, delivery) for delivery in deliveries]
         found = [message for message in messages if message is not None]
         # Undecodable messages made room for others: look again.
@@ -221,14 +223,16 @@ class Inbox(Leases):
         return self._calls.command(scripts.EXCHANGE if done else scripts.CLAIM, agent_id, arguments)
 
     def read_claim(
-        self, agent_id: AgentId, call: str, reply: Sequence[Any]
+        self, agent_id: AgentId, call: str, reply: Sequence[Any], visibility: float
     ) -> tuple[list[Delivery], float | None]:
         """Return what a claim brought, and when it is due to bring more, as in `Claim`."""
-        ends, due, dropped, items = reply
-        report_dropped(agent_id, dropped)
+        ends, due, dropped, items, dead = reply
+        if dead or dropped:
+            self.news.buried(agent_id, dead, dropped)
         deadline = codec.from_microseconds(ends)
         each = zip(*(items[field::4] for field in range(4)), strict=True)
         deliveries = [Delivery(call, *fields, deadline=deadline) for fields in each]
+        self.news.received(agent_id, deliveries, visibility)
         return deliveries, None if due < 0 else due / 1_000_000
 
     def _unanswered_call(self, key: tuple[int, AgentId, int]) -> str | None:
@@ -244,10 +248,20 @@ class Inbox(Leases):
         except MessageDecodeError as error:
             undecodable = str(error)
         try:
-            self.nack(agent_id, delivery.token, reason="undecodable", error=undecodable)
+            self.nack(
+                agent_id,
+                delivery.token,
+                failure=FailureType.PERMANENT,
+                undecodable=True,
+                error=undecodable,
+            )
         except CoordinationError:
             # Its lease will pass, and it is tried again; the others are not held up.
-            logger.warning("undecodable message in %s could not be put away now", agent_id)
+            logger.warning(
+                "undecodable message in %s could not be put away now",
+                agent_id,
+                extra={"event": "undecodable_left", "inbox": str(agent_id)},
+            )
         return None
 
     def withdraw(self, agent_id: AgentId, message_id: str) -> bool:
@@ -277,7 +291,8 @@ class Inbox(Leases):
         claim = self.claim_command(agent_id, call, most, visibility, staying=True)
         reply: object = None
         try:
-            with self._calls.link.commands.blocking(wake, wait, seconds, claim) as answered:
+            gate = self._calls.link.commands
+            with held(), gate.blocking(wake, wait, seconds, claim) as answered:
                 while alarm is not None and not answered(alarm):
                     alarm = self.nudge(agent_id, end)
             [reply] = answered.following or [None]
@@ -286,7 +301,7 @@ class Inbox(Leases):
                 self._unanswered.setdefault((os.getpid(), agent_id, most), []).append(call)
         if not isinstance(reply, list):
             return Claim([], 0)
-        return self._brought(agent_id, call, cast("list[Any]", reply))
+        return self._brought(agent_id, call, cast("list[Any]", reply), visibility)
 
     def nudge(self, agent_id: AgentId, end: float) -> float | None:
         """Move what is due; return the seconds to the next alarm, None if it comes after `end`."""
@@ -309,6 +324,7 @@ class Inbox(Leases):
             self._calls.policy.deliveries,
             *self.burial(),
         )
-        moved, due, dropped, held = reply
-        report_dropped(agent_id, dropped)
-        return moved, int(due), held
+        moved, due, dropped, unfinished, dead = reply
+        self.news.buried(agent_id, dead, dropped)
+        self.news.recovered(agent_id, moved)
+        return moved, int(due), unfinished

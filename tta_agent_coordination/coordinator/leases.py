@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from tta_agent_coordination.coordinator import records
 from tta_agent_coordination.coordinator.calls import (
@@ -14,13 +13,14 @@ from tta_agent_coordination.coordinator.calls import (
     milliseconds,
     new_call_id,
 )
+from tta_agent_coordination.coordinator.news import News
 from tta_agent_coordination.coordinator.records import Delivery
 from tta_agent_coordination.delivery import LeaseOutcome
+from tta_agent_coordination.events import Events
 from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.message import FailureType
 from tta_agent_coordination.transport import scripts
 from tta_agent_coordination.transport.command import Command
-
-logger = logging.getLogger("tta_agent_coordination")
 
 MOST_A_SCRIPT = 1000
 """Tokens that one script settles at most, so that none holds the server up."""
@@ -35,15 +35,21 @@ OUTCOMES = {
 
 
 class Leases:
-    """Settles the leases of messages that were handed out."""
+    """Settles the leases of messages that were handed out.
 
-    def __init__(self, calls: Calls) -> None:
-        """Settle through `calls`."""
+    Attributes:
+        news: Says what became of messages.
+    """
+
+    def __init__(self, calls: Calls, events: Events) -> None:
+        """Settle through `calls`; tell `events` what happens."""
+        self.news = News(events)
         self._calls = calls
 
     def ack(self, agent_id: AgentId, tokens: Sequence[str]) -> list[LeaseOutcome]:
         """Finish messages."""
-        return self._settle(scripts.ACK, agent_id, tokens, *self._ack_options())
+        options = self._ack_options()
+        return self._settle(scripts.ACK, agent_id, tokens, options, self.news.acked)
 
     def ack_command(self, agent_id: AgentId, deliveries: Sequence[Delivery]) -> Command:
         """Return the command that finishes messages."""
@@ -58,7 +64,8 @@ class Leases:
         self, agent_id: AgentId, tokens: Sequence[str], visibility: float
     ) -> list[LeaseOutcome]:
         """Let leases end `visibility` seconds from now."""
-        return self._settle(scripts.EXTEND, agent_id, tokens, microseconds(visibility), HORIZON)
+        options = (microseconds(visibility), HORIZON)
+        return self._settle(scripts.EXTEND, agent_id, tokens, options, self.news.renewed)
 
     def release(self, agent_id: AgentId, token: str) -> LeaseOutcome:
         """Give a message back unhandled."""
@@ -70,27 +77,32 @@ class Leases:
         answer = self._calls.run_on_lease(
             scripts.RELEASE, agent_id, new_call_id(), message_id, nonce, retention
         )
+        self.news.released(agent_id, [message_id], [OUTCOMES[answer]])
         return OUTCOMES[answer]
 
     def release_all(self, agent_id: AgentId, tokens: Sequence[str]) -> None:
         """Give back messages of which the library made the tokens, in one round trip."""
         retention = milliseconds(self._calls.policy.retention)
+        pairs = [records.token_parts(token) for token in tokens]
         commands = [
             self._calls.command(scripts.RELEASE, agent_id, (new_call_id(), name, nonce, retention))
-            for nonce, name in map(records.token_parts, tokens)
+            for nonce, name in pairs
         ]
-        self._calls.link.leases.run(self._calls.keys.inbox(agent_id)["wake"], *commands)
+        wake = self._calls.keys.inbox(agent_id)["wake"]
+        outcomes = [OUTCOMES[answer] for answer in self._calls.link.leases.run(wake, *commands)]
+        self.news.released(agent_id, (name for _, name in pairs), outcomes)
 
     def nack(
         self,
         agent_id: AgentId,
         token: str,
         *,
-        reason: str = "",
+        failure: FailureType = FailureType.TRANSIENT,
+        undecodable: bool = False,
         error: str | None = None,
         delay: float | None = None,
     ) -> tuple[LeaseOutcome, str]:
-        """Give a message back as failed: for a retry, or to the dead letters with a `reason`.
+        """Give a message back as failed: for a retry, or to the dead letters.
 
         Returns:
             The outcome, and what it died of if it did.
@@ -100,20 +112,25 @@ class Leases:
             return LeaseOutcome.UNKNOWN, ""
         nonce, message_id = pair
         wait = -1 if delay is None else microseconds(delay)
+        reason = "permanent" if failure is FailureType.PERMANENT else ""
+        reason = "undecodable" if undecodable else reason
         what = (new_call_id(), message_id, nonce, reason, records.printed_error(error), wait)
         answer, dropped, died_of = self._calls.run_on_lease(
             scripts.NACK, agent_id, *what, *self._back_off(), *self.burial()
         )
-        report_dropped(agent_id, dropped)
+        self.news.nacked(agent_id, message_id, OUTCOMES[answer], failure, delay, error)
         if died_of:
-            name = records.shown(message_id)
-            logger.warning(
-                "message %s of %s is dead: %s (%s)", name, agent_id, died_of.decode(), error
-            )
+            self.news.died(agent_id, message_id, died_of, error)
+        self.news.dropped(agent_id, dropped)
         return OUTCOMES[answer], died_of.decode()
 
     def _settle(
-        self, script: scripts.Script, agent_id: AgentId, tokens: Sequence[str], *options: int
+        self,
+        script: scripts.Script,
+        agent_id: AgentId,
+        tokens: Sequence[str],
+        options: tuple[int, int],
+        tell: Callable[[AgentId, Iterable[bytes], Sequence[LeaseOutcome]], None],
     ) -> list[LeaseOutcome]:
         pairs = [records.split_token(token) for token in tokens]
         known = [pair for pair in pairs if pair is not None]
@@ -122,8 +139,10 @@ class Leases:
             some = known[start : start + MOST_A_SCRIPT]
             words = [word for nonce, message_id in some for word in (message_id, nonce)]
             answers += self._calls.run_on_lease(script, agent_id, new_call_id(), *options, *words)
-        found = iter(answers)
-        return [LeaseOutcome.UNKNOWN if pair is None else OUTCOMES[next(found)] for pair in pairs]
+        outcomes = [OUTCOMES[answer] for answer in answers]
+        tell(agent_id, (message_id for _, message_id in known), outcomes)
+        found = iter(outcomes)
+        return [LeaseOutcome.UNKNOWN if pair is None else next(found) for pair in pairs]
 
     def _back_off(self) -> tuple[int | float, ...]:
         """Return what ``nack.lua`` takes from ``base`` to ``deliveries``."""
@@ -142,13 +161,3 @@ class Leases:
 def words_of(deliveries: Sequence[Delivery]) -> list[str | bytes]:
     """Return what the scripts take for each delivery that is settled."""
     return [word for one in deliveries for word in (one.raw_id, one.nonce)]
-
-
-def report_dropped(agent_id: AgentId, dropped: int) -> None:
-    """Log that dead letters were dropped for room, if any were."""
-    if dropped:
-        logger.warning(
-            "%d dead letters of %s were dropped: there were more than dead_letter_limit",
-            dropped,
-            agent_id,
-        )

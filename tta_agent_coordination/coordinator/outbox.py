@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
@@ -17,6 +18,7 @@ from tta_agent_coordination.coordinator.calls import (
 )
 from tta_agent_coordination.coordinator.directory import Directory
 from tta_agent_coordination.delivery import MessageResult
+from tta_agent_coordination.events import Events, SendBegun, SendEnded
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.message import AgentMessage
 from tta_agent_coordination.transport import scripts
@@ -27,6 +29,9 @@ QUEUE_FULL = "queue full"
 _MESSAGES_A_SCRIPT = 100
 _BYTES_A_ROUND_TRIP = 4 * 1024 * 1024
 _STORED, _DUPLICATE = 1, 2
+
+Addressed = tuple[AgentId, AgentMessage]
+"""A message and whose inbox it goes to."""
 
 
 @attrs.frozen
@@ -59,6 +64,71 @@ class Outbox:
         """Send through `calls`, and note in `directory` where to."""
         self._calls = calls
         self._directory = directory
+        self._events: Events = calls.link.events
+
+    def send(
+        self, sender: AgentId, recipient: AgentId, message: AgentMessage, delay: float = 0.0
+    ) -> MessageResult:
+        """Check, encode and store one message, in one round trip."""
+        if self._events.observers:
+            return self._observed(
+                "send",
+                sender,
+                [(recipient, message)],
+                lambda given: [self.store(self.letter(sender, *given[0], delay))],
+            )[0]
+        return self.store(self.letter(sender, recipient, message, delay))
+
+    def send_letter(self, message: AgentMessage, letter: Letter) -> MessageResult:
+        """Store a message of which the letter was made before."""
+        if self._events.observers:  # they may add headers to it
+            return self.send(message.sender, message.recipient, message)
+        return self.store(letter)
+
+    def send_all(
+        self, sender: AgentId, addressed: Sequence[Addressed], operation: str = "send"
+    ) -> list[MessageResult]:
+        """Check and encode all messages, then store them; the answers come in their order."""
+        if self._events.observers and addressed:
+            return self._observed(
+                operation, sender, addressed, lambda given: self._send_all(sender, given)
+            )
+        return self._send_all(sender, addressed)
+
+    def _send_all(self, sender: AgentId, addressed: Sequence[Addressed]) -> list[MessageResult]:
+        return self.store_all([self.letter(sender, *one) for one in addressed])
+
+    def _observed(
+        self,
+        operation: str,
+        sender: AgentId,
+        addressed: Sequence[Addressed],
+        send: Callable[[Sequence[Addressed]], list[MessageResult]],
+    ) -> list[MessageResult]:
+        # Copies: observers may add headers, and the message is the caller's.
+        copies = [
+            attrs.evolve(message, sender=sender, recipient=recipient)
+            for recipient, message in addressed
+        ]
+        begun = SendBegun(operation=operation, messages=tuple(copies))
+        began_at, results, error = time.monotonic(), list[MessageResult](), None
+        self._events.tell(begun)
+        try:
+            results = send([(copy.recipient, copy) for copy in copies])
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            self._events.tell(
+                SendEnded(
+                    begun=begun,
+                    seconds=time.monotonic() - began_at,
+                    results=tuple(results),
+                    error=error,
+                )
+            )
+            error = None  # it has this frame
+        return results
 
     def letter(
         self, sender: AgentId, recipient: AgentId, message: AgentMessage, delay: float = 0.0
@@ -70,14 +140,14 @@ class Outbox:
             recipient, message.message_id, body, message.priority.value, delay, message.ttl
         )
 
-    def send(self, letter: Letter) -> MessageResult:
+    def store(self, letter: Letter) -> MessageResult:
         """Store one message in one round trip."""
         self._directory.note((letter.recipient,))
         command = self._command(letter.recipient, (letter,))
         [answer], replicas = self._calls.store(letter.recipient, command)
         return _result(letter, answer, replicas)
 
-    def send_all(self, letters: Sequence[Letter]) -> list[MessageResult]:
+    def store_all(self, letters: Sequence[Letter]) -> list[MessageResult]:
         """Store messages in few round trips; the answers come in the order of `letters`."""
         self._directory.note(dict.fromkeys(letter.recipient for letter in letters))
         results: list[MessageResult | None] = [None] * len(letters)

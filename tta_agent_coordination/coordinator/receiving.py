@@ -15,6 +15,7 @@ from tta_agent_coordination.coordinator.calls import Calls, milliseconds, new_ca
 from tta_agent_coordination.coordinator.inbox import Inbox
 from tta_agent_coordination.delivery import ReceivedMessage
 from tta_agent_coordination.errors import CoordinationError
+from tta_agent_coordination.events import held
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.transport.blocked import Blocked
 from tta_agent_coordination.transport.gate import Command
@@ -100,7 +101,7 @@ class Receiving:
         Raises:
             CoordinationError: As ``receive_many``. Then it is over.
         """
-        with self._lock:
+        with held(), self._lock:
             if self._over:
                 return []
             self._pause = _LOOK_INTERVAL * crowd
@@ -117,7 +118,7 @@ class Receiving:
         What was won after all, because it came just then, is receivable at once, and no attempt
         counted. Harmless to repeat.
         """
-        with self._lock:
+        with held(), self._lock:
             if self._over:
                 return
             self._over = True
@@ -125,7 +126,10 @@ class Receiving:
                 self._end_wait()
                 self._give_back()
             except CoordinationError as error:
-                logger.warning("a receive of %s could not be undone: %s", self._agent_id, error)
+                logger.warning(
+                    "a receive of %s could not be undone: %s", self._agent_id, error,
+                    extra={"event": "receive_not_undone", "inbox": str(self._agent_id)},
+                )  # fmt: skip
 
     def _step(self) -> list[ReceivedMessage] | None:
         if self._wait is not None and not self._is_answered(self._wait):

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import attrs
 
 from tta_agent_coordination import codec
 from tta_agent_coordination.coordinator.calls import new_call_id
-from tta_agent_coordination.delivery import DeadLetter, QueueMessage, ReceivedMessage
+from tta_agent_coordination.delivery import (
+    DeadLetter,
+    InboxStats,
+    QueueMessage,
+    ReceivedMessage,
+)
 from tta_agent_coordination.errors import MessageDecodeError
-from tta_agent_coordination.message import AgentMessage
+from tta_agent_coordination.message import AgentMessage, MessagePriority
 
 LONGEST_ERROR = 4096
 """Characters kept of the error that a nack gives."""
+
+PRIORITIES = tuple(sorted((priority.value for priority in MessagePriority), reverse=True))
+"""What the script that counts is given."""
 
 _NONCE_LENGTH = len(new_call_id())
 # stored_at expires origin body
@@ -92,6 +102,17 @@ class Delivery:
         """Proof of this delivery."""
         return f"{self.nonce}:{self.message_id}"
 
+    def age(self, visibility: float) -> float | None:
+        """Return seconds from its storing to its claim, which is `visibility` before the deadline.
+
+        Both are by the server's clock. None when the stored bytes are no message.
+        """
+        match = _STORED.match(self.stored)
+        if match is None:
+            return None
+        claimed_at = self.deadline.timestamp() - visibility
+        return max(claimed_at - int(match[1]) / 1_000_000, 0.0)
+
     def decode(self) -> ReceivedMessage:
         """Decode the message.
 
@@ -123,6 +144,14 @@ def dead_letter(message_id: bytes, record: bytes) -> DeadLetter | None:
         message_id=text(message_id),
         raw=raw,
     )
+
+
+def inbox_stats(reply: Sequence[Any]) -> InboxStats:
+    """Read what an inbox holds."""
+    delayed, leased, dead, dropped, age, ready = reply
+    oldest = None if int(age) < 0 else int(age) / 1_000_000
+    counts = dict(zip(map(MessagePriority, PRIORITIES), ready, strict=True))
+    return InboxStats(counts, delayed, leased, dead, oldest, dropped)
 
 
 def queue_message(stored: bytes, attempts: int, error: bytes) -> QueueMessage:

@@ -44,7 +44,12 @@ class Replicas:
                 logger.warning(
                     "what is sent reaches %d of %d replicas in time: a fail-over may lose it",
                     replicas, self._wanted,
+                    extra={"event": "replicas_too_few", "replicas": replicas},
                 )  # fmt: skip
             else:
-                logger.info("what is sent reaches %d replicas again", replicas)
+                logger.info(
+                    "what is sent reaches %d replicas again",
+                    replicas,
+                    extra={"event": "replicas_enough", "replicas": replicas},
+                )
         return replicas

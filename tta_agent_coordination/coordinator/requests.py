@@ -22,6 +22,7 @@ from tta_agent_coordination.errors import (
     RemoteAgentError,
     RequestTimeoutError,
 )
+from tta_agent_coordination.events import Events, RequestBegun, RequestEnded
 from tta_agent_coordination.identity import REPLY_TYPE, AgentId
 from tta_agent_coordination.message import AgentMessage, MessageType
 
@@ -114,7 +115,10 @@ class _Replies:
                 # Requests run into their own time-outs; replies are there when Redis is back.
                 self._closed.wait(_PAUSE)
             except Exception:
-                logger.exception("the reader of replies goes on after an error")
+                logger.exception(
+                    "the reader of replies goes on after an error",
+                    extra={"event": "reply_reader_failed"},
+                )
                 self._closed.wait(_PAUSE)
 
     def _fetch(self) -> None:
@@ -140,9 +144,18 @@ class Asking:
     """
 
     def __init__(
-        self, message: AgentMessage, timeout: float, replies: _Replies, inbox: Inbox, outbox: Outbox
+        self,
+        message: AgentMessage,
+        timeout: float,
+        replies: _Replies,
+        inbox: Inbox,
+        outbox: Outbox,
+        events: Events,
     ) -> None:
         """Ask `message`; nothing is sent yet."""
+        self._events = events
+        self._begun: RequestBegun | None = None
+        self._began_at = 0.0
         self.deadline = time.monotonic() + timeout
         self._message = message
         self._timeout = timeout
@@ -162,15 +175,31 @@ class Asking:
             except TimeoutError:
                 self.take_back()
                 raise self.timed_out() from None
-        return self.read(reply)
+            return self.read(reply)
 
     def __enter__(self) -> Pending:
         """Begin to expect a reply."""
-        return self._replies.expect(self._message.message_id)
+        pending = self._replies.expect(self._message.message_id)
+        if self._events.observers:
+            self._began_at = time.monotonic()
+            self._begun = RequestBegun(
+                sender=self._message.sender, recipient=self._message.recipient
+            )
+            self._events.tell(self._begun)
+        return pending
 
-    def __exit__(self, *_: object) -> None:
-        """Drop a reply that comes later."""
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Drop a reply that comes later; in the thread that began it."""
         self._replies.forget(self._message.message_id)
+        if self._begun is not None:
+            self._events.tell(
+                RequestEnded(
+                    begun=self._begun,
+                    seconds=time.monotonic() - self._began_at,
+                    outcome="answered" if error is None else _outcome(error),
+                    error=error,
+                )
+            )
 
     def send(self) -> None:
         """Send it, unless it was taken back; one that fails is not taken back any more.
@@ -182,7 +211,7 @@ class Asking:
             if self._over:
                 return
             self._over = True  # unless it gets sent
-            result = self._outbox.send(self._letter)
+            result = self._outbox.send_letter(self._message, self._letter)
             self._over = not result.delivered
         if not result.delivered:
             raise InboxFullError(
@@ -202,8 +231,15 @@ class Asking:
                 self._inbox.withdraw(self._message.recipient, self._message.message_id)
             except CoordinationError as error:
                 # It is not handed out any more: its time to live is over soon.
-                request_id = self._message.message_id
-                logger.warning("request %s could not be taken back: %s", request_id, error)
+                recipient, request_id = self._message.recipient, self._message.message_id
+                logger.warning(
+                    "request %s could not be taken back: %s", request_id, error,
+                    extra={
+                        "event": "request_left",
+                        "inbox": str(recipient),
+                        "message_id": request_id,
+                    },
+                )  # fmt: skip
 
     def read(self, reply: AgentMessage | None) -> AgentMessage:
         """Return a reply.
@@ -228,8 +264,9 @@ class Asking:
 class Requests:
     """Sends requests and hands each reply to the thread that waits for it."""
 
-    def __init__(self, inbox: Inbox, outbox: Outbox) -> None:
+    def __init__(self, inbox: Inbox, outbox: Outbox, events: Events) -> None:
         """Prepare; the thread that reads replies starts with the first request."""
+        self._events = events
         self._inbox = inbox
         self._outbox = outbox
         self._closed = False
@@ -255,7 +292,7 @@ class Requests:
             reply_to=replies.address,
             ttl=timeout + _GRACE,
         )
-        return Asking(message, timeout, replies, self._inbox, self._outbox)
+        return Asking(message, timeout, replies, self._inbox, self._outbox, self._events)
 
     def close(self) -> None:
         """Fail the requests under way; the reader ends when the connections are closed."""
@@ -280,8 +317,21 @@ class Requests:
         """Let the reader see a message, so that it sees that it is to end."""
         address = replies.address
         if replies.is_read:
-            self._outbox.send(self._outbox.letter(address, address, AgentMessage(address, address)))
+            self._outbox.store(
+                self._outbox.letter(address, address, AgentMessage(address, address))
+            )
             replies.join()
+
+
+_OUTCOMES: dict[type[BaseException], str] = {
+    InboxFullError: "refused",
+    RemoteAgentError: "failed",
+    RequestTimeoutError: "timed_out",
+}
+
+
+def _outcome(error: BaseException) -> str:
+    return _OUTCOMES.get(type(error), "error")
 
 
 def _checked(reply: AgentMessage, recipient: AgentId) -> AgentMessage:

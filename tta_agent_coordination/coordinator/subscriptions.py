@@ -76,5 +76,9 @@ def _decode(raw: bytes) -> MessageSubscription | None:
             checks.strings("topics", data["topics"]),
         )
     except (KeyError, TypeError, ValueError, RecursionError):
-        logger.warning("a subscription does not decode and is passed over: %r", raw[:200])
+        logger.warning(
+            "a subscription does not decode and is passed over: %r",
+            raw[:200],
+            extra={"event": "subscription_invalid"},
+        )
         return None

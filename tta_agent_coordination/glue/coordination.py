@@ -87,9 +87,9 @@ class Coordination:
     def _note(self, error: CoordinationError | None) -> None:
         before, self._was_ready = self._was_ready, error is None
         if before and error is not None:  # one line a change
-            logger.warning("not ready: %s", error)
+            logger.warning("not ready: %s", error, extra={"event": "not_ready"})
         elif error is None and not before:
-            logger.info("ready again")
+            logger.info("ready again", extra={"event": "ready"})
 
     def close(self) -> None:
         """Close the connections and end the threads."""

@@ -2,7 +2,7 @@
 --
 -- KEYS    messages ready delayed leased states claims marks marks_old seq wake dead dead_records dead_dropped
 -- ARGV    call:text most:number visibility:number holder:text staying:number horizon:number deliveries:number dead_limit:number window:number retention:number lifetime:number
--- RETURNS deadline, next_due (µs from now; -1: never), dropped, {id, record, attempts, error, repeated}
+-- RETURNS deadline, next_due (µs from now; -1: never), dropped, {id, record, attempts, error, repeated}, {id, reason of the dead, repeated}
 -- INCLUDE codes number clock state marks finished bury wake due tidy hand_out fade
 --
 -- Invariant: whatever a consumer that leaves knows of work to come, it leaves a wake-up for: one
@@ -11,4 +11,4 @@
 
 local due = claim()
 fade()
-return { deadline, due, dropped, reply }
+return { deadline, due, dropped, reply, buried }

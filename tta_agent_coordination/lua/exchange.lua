@@ -15,4 +15,4 @@ end
 local answers = acknowledge(now, ids, nonces)
 local due = claim()
 fade()
-return { answers, deadline, due, dropped, reply }
+return { answers, deadline, due, dropped, reply, buried }

@@ -38,7 +38,12 @@ def move_messages(coordinator: MessageCoordinator, origin: AgentId, to: AgentId)
         stored = [one.token for one, result in pairs if result.delivered]
         moved += sum(map(bool, coordinator.ack_many(origin, stored)))
         if len(stored) < len(pairs):
-            logger.warning("the inbox of %s has no room for the messages of %s", to, origin)
+            logger.warning(
+                "the inbox of %s has no room for the messages of %s",
+                to,
+                origin,
+                extra={"event": "no_room_to_move", "agent": str(origin), "inbox": str(to)},
+            )
             for one, result in pairs:
                 if not result.delivered:
                     coordinator.release(origin, one.token)

@@ -14,6 +14,7 @@ from tta_agent_coordination.errors import (
     ConfigurationError,
     CoordinatorUnavailableError,
 )
+from tta_agent_coordination.events import AgentsRecovered, Events
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.interfaces import MessageCoordinator
 from tta_agent_coordination.keys import DEFAULT_KEY_PREFIX, Keys
@@ -77,10 +78,14 @@ class RedisAgentRegistry(AgentRegistry):
         self._times = times
         self._keys = keys = Keys(key_prefix)
         self._link = Link(redis, call_timeout=call_timeout)
-        self._beat_link = Link(redis, call_timeout=times.beat_timeout(call_timeout))
+        self._beat_link = Link(
+            redis, call_timeout=times.beat_timeout(call_timeout), events=self.events
+        )
         self._store = Store(self._link.commands, keys, grace=times.grace)
         beats = Store(self._beat_link.commands, keys, grace=times.grace)
-        self._pulses = PerProcess(lambda: Pulse(times, self._store, beats, self._tell_superseded))
+        self._pulses = PerProcess(
+            lambda: Pulse(times, self._store, beats, self._tell_superseded, self.events)
+        )
         self._supervision = Supervision(checks.instance_of("restart_policy", given, RestartPolicy))
         self._superseded: list[Callable[[AgentId], object]] = []
 
@@ -218,7 +223,18 @@ class RedisAgentRegistry(AgentRegistry):
     def detect_and_recover(self) -> RecoverySummary:
         """See `AgentRegistry.detect_and_recover`."""
         unwell = self._pulse.check_up()
-        return self._supervision.round(self._store.read_all(), unwell)
+        summary = self._supervision.round(self._store.read_all(), unwell)
+        if summary.unhealthy and self.events.observers:
+            self.events.tell(
+                AgentsRecovered(
+                    unhealthy=len(summary.unhealthy),
+                    restarted=len(summary.restarted),
+                    given_up=len(summary.given_up),
+                    failed=len(summary.failed),
+                    moved=summary.moved,
+                )
+            )
+        return summary
 
     def disown(self, agent_id: AgentId) -> None:
         """Beat no more for an agent of this process, and leave its registration to expire."""
@@ -256,6 +272,11 @@ class RedisAgentRegistry(AgentRegistry):
         self.close()
 
     @property
+    def events(self) -> Events:
+        """Who is told what happens here: add and remove observers."""
+        return self._link.events
+
+    @property
     def _pulse(self) -> Pulse:
         return self._pulses.get()
 
@@ -264,7 +285,11 @@ class RedisAgentRegistry(AgentRegistry):
             try:
                 callback(agent_id)
             except Exception:
-                logger.exception("a callback for the superseded agent %s raised", agent_id)
+                logger.exception(
+                    "a callback for the superseded agent %s raised",
+                    agent_id,
+                    extra={"event": "superseded_hook_failed", "agent": str(agent_id)},
+                )
 
 
 def _agent_id(name: str, value: object) -> AgentId:

@@ -73,7 +73,11 @@ class Watch:
             after = _by_id(self._look())
         except CoordinationError as error:
             if not self._failing and not self.closed.is_set():
-                logger.warning("the registry cannot be watched for now: %s", error)
+                logger.warning(
+                    "the registry cannot be watched for now: %s",
+                    error,
+                    extra={"event": "watch_failing"},
+                )
             self._failing = True
             return []
         self._failing = False

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from tta_agent_coordination import threads
+from tta_agent_coordination.events import Events, HeartbeatsFailed, HeartbeatsRecovered
 
 logger = logging.getLogger("tta_agent_coordination")
 
@@ -15,8 +16,9 @@ logger = logging.getLogger("tta_agent_coordination")
 class Heart:
     """Calls a function again and again in a thread of its own; no error ends it."""
 
-    def __init__(self, beat: Callable[[], object], interval: float) -> None:
+    def __init__(self, beat: Callable[[], object], interval: float, events: Events) -> None:
         """Prepare to call `beat` every `interval` seconds; no thread runs yet."""
+        self._events = events
         self._beat = beat
         self._interval = interval
         self._lock = threading.Lock()
@@ -53,14 +55,21 @@ class Heart:
     def succeeded(self) -> None:
         """Note that a beat succeeded, whoever made it."""
         self._last_success = time.monotonic()
-        if self.last_error is not None:
-            logger.warning("heartbeats succeed again")
-        self.last_error = None
+        failing, self.last_error = self.last_error is not None, None
+        if failing:
+            logger.warning("heartbeats succeed again", extra={"event": "heartbeats_recovered"})
+            self._events.tell(HeartbeatsRecovered())
 
     def _failed(self, error: Exception) -> None:
-        if self.last_error is None:  # one line a change, not one a beat
-            logger.warning("heartbeats fail, and go on: %s", error, exc_info=True)
-        self.last_error = f"{type(error).__name__}: {error}"
+        first, self.last_error = self.last_error is None, f"{type(error).__name__}: {error}"
+        if first:  # one line a change, not one a beat
+            logger.warning(
+                "heartbeats fail, and go on: %s",
+                error,
+                exc_info=True,
+                extra={"event": "heartbeats_failed"},
+            )
+            self._events.tell(HeartbeatsFailed(error=self.last_error))
 
     def _run(self) -> None:
         stopped = self._stopped

@@ -137,7 +137,12 @@ class LocalAgent:
     def _ask(self, *, strict: bool) -> None:
         healthy = self._answer("health check", self._health, otherwise=False)
         if healthy != self.healthy:
-            logger.warning("agent %s is %s", self.agent_id, "well" if healthy else "unwell")
+            logger.warning(
+                "agent %s is %s",
+                self.agent_id,
+                "well" if healthy else "unwell",
+                extra={"event": "agent_health", "agent": str(self.agent_id), "well": healthy},
+            )
         self.healthy = healthy
         before = self._said
         self._said = Registration(
@@ -157,7 +162,12 @@ class LocalAgent:
             answer = hook()
         except Exception:
             if what not in self._failing:  # one line a change, not one a beat
-                logger.exception("the %s of agent %s could not be asked for", what, self.agent_id)
+                logger.exception(
+                    "the %s of agent %s could not be asked for",
+                    what,
+                    self.agent_id,
+                    extra={"event": "agent_hook_failed", "agent": str(self.agent_id)},
+                )
             self._failing.add(what)
             return otherwise
         self._failing.discard(what)

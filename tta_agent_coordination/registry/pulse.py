@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 
 from tta_agent_coordination.agents.record import AgentRecord
+from tta_agent_coordination.events import AgentSuperseded, Events
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.registry.heart import Heart
 from tta_agent_coordination.registry.local import LocalAgent, LocalAgents, Registrable
@@ -27,7 +28,12 @@ class Pulse:
     """
 
     def __init__(
-        self, times: Times, store: Store, beat_store: Store, lost: Callable[[AgentId], object]
+        self,
+        times: Times,
+        store: Store,
+        beat_store: Store,
+        lost: Callable[[AgentId], object],
+        events: Events,
     ) -> None:
         """Begin without agents, and without a thread.
 
@@ -36,15 +42,17 @@ class Pulse:
             store: For registrations.
             beat_store: For beats; it has connections of its own.
             lost: Called with each agent that somebody else has registered or ended.
+            events: Who is told what happens.
         """
         self._times = times
         self._store = store
         self._beat_store = beat_store
         self._lost = lost
+        self._events = events
         self._survey = Survey()
         self._check_up = Survey()
         self.agents = LocalAgents()
-        self.heart = Heart(self._beat_for_all, times.interval)
+        self.heart = Heart(self._beat_for_all, times.interval, events)
         self.closed = threading.Event()
 
     def register(self, agent: Registrable) -> AgentRecord:
@@ -127,5 +135,11 @@ class Pulse:
 
     def _tell(self, lost: Sequence[AgentId]) -> None:
         for agent_id in lost:
-            logger.warning("agent %s was taken over or ended by another process", agent_id)
+            logger.warning(
+                "agent %s was taken over or ended by another process",
+                agent_id,
+                extra={"event": "agent_superseded", "agent": str(agent_id)},
+            )
             self._lost(agent_id)
+            if self._events.observers:
+                self._events.tell(AgentSuperseded(agent_id=agent_id))

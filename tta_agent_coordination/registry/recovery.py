@@ -141,6 +141,7 @@ class Recovery:
             record.agent_id,
             limit,
             window,
+            extra={"event": "agent_given_up", "agent": str(record.agent_id)},
         )
         if self._fallback is not None and not _called(self._fallback, record):
             return "failed"
@@ -166,6 +167,10 @@ def _called(hook: Hook, record: AgentRecord) -> bool:
     try:
         hook(record)
     except Exception:
-        logger.exception("the hook for agent %s raised", record.agent_id)
+        logger.exception(
+            "the hook for agent %s raised",
+            record.agent_id,
+            extra={"event": "restart_hook_failed", "agent": str(record.agent_id)},
+        )
         return False
     return True

@@ -53,5 +53,10 @@ class Supervision:
         try:
             return move_messages(self._coordinator, dead, self._heir or AgentId(dead.type))
         except CoordinationError as error:
-            logger.warning("the messages of %s could not be moved: %s", dead, error)
+            logger.warning(
+                "the messages of %s could not be moved: %s",
+                dead,
+                error,
+                extra={"event": "messages_not_moved", "agent": str(dead)},
+            )
             return 0

@@ -16,8 +16,9 @@ from tta_agent_coordination.errors import (
     CoordinatorCircuitOpenError,
     CoordinatorUnavailableError,
 )
+from tta_agent_coordination.events import BreakerChanged, Events, held
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("tta_agent_coordination")
 
 
 class Breaker:
@@ -28,18 +29,19 @@ class Breaker:
     raises what came of them.
     """
 
-    def __init__(self, name: str, *, trial_time: float) -> None:
+    def __init__(self, name: str, *, trial_time: float, events: Events) -> None:
         """Begin closed.
 
         Args:
             name: For the log and for errors.
             trial_time: Seconds after which a trial of which nothing was heard is over.
+            events: Who is told what it does.
         """
         self._name = name
         self._trial_time = trial_time
         self._trial_ends = 0.0
         self._trial_lock = threading.Lock()
-        self._opened = _OpenedAt()
+        self._opened = _Changes(events)
         self._cause: Exception | None = None
         self._breaker = pybreaker.CircuitBreaker(
             fail_max=policy.BREAKER_FAILURES,
@@ -68,7 +70,8 @@ class Breaker:
         left = self._seconds_left()
         if left > 0 or not self._begin_trial():
             raise self._refusal(left)
-        self._breaker.half_open()
+        with held():
+            self._breaker.half_open()
         return True
 
     def check_closed(self) -> None:
@@ -87,14 +90,15 @@ class Breaker:
                 with contextlib.suppress(pybreaker.CircuitBreakerError):  # opened meanwhile
                     self._breaker.call(_succeed)
         else:
-            self._breaker.close()
+            with held():
+                self._breaker.close()
         self.abandoned(trial=trial)
 
     def failed(self, error: Exception, *, trial: bool) -> None:
         """The server could not be reached: count it; the last of many, or a trial, opens."""
         self._cause = _twin(error)
         if trial or self._breaker.current_state == pybreaker.STATE_CLOSED:
-            with contextlib.suppress(pybreaker.CircuitBreakerError, _CountedError):
+            with held(), contextlib.suppress(pybreaker.CircuitBreakerError, _CountedError):
                 self._breaker.call(_fail, error)
         self.abandoned(trial=trial)
 
@@ -151,14 +155,21 @@ _LEVELS = {
 }
 
 
-class _OpenedAt(pybreaker.CircuitBreakerListener):
-    """Says in the log when it opens and when it closes; knows when it opened, monotonically."""
+class _Changes(pybreaker.CircuitBreakerListener):
+    """Says when it opens and when it closes; knows when it opened, monotonically."""
 
-    at = 0.0
+    def __init__(self, events: Events) -> None:
+        self.at = 0.0
+        self._events = events
 
     def state_change(self, cb: pybreaker.CircuitBreaker, old_state: Any, new_state: Any) -> None:
         if new_state.name == pybreaker.STATE_OPEN:
             self.at = time.monotonic()
-        change = (old_state.name, new_state.name)
-        level = _LEVELS.get(change, logging.DEBUG)  # trials of a long outage are no news
-        logger.log(level, "circuit breaker %s: %s after %s", cb.name, change[1], change[0])
+        old, new = old_state.name, new_state.name
+        level = _LEVELS.get((old, new), logging.DEBUG)  # trials of a long outage are no news
+        logger.log(
+            level, "circuit breaker %s: %s after %s", cb.name, new, old,
+            extra={"event": "breaker_changed", "breaker": cb.name, "old": old, "new": new},
+        )  # fmt: skip
+        # pybreaker holds its lock here: whoever called it tells when that is free.
+        self._events.tell(BreakerChanged(breaker=str(cb.name), old=old, new=new))

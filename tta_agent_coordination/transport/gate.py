@@ -16,6 +16,7 @@ from tta_agent_coordination.errors import (
     CoordinationError,
     CoordinatorUnavailableError,
 )
+from tta_agent_coordination.events import Events
 from tta_agent_coordination.transport.blocked import Blocked
 from tta_agent_coordination.transport.breaker import Breaker
 from tta_agent_coordination.transport.command import Command
@@ -47,20 +48,24 @@ class Gate:
     breaker is open. No lock is held while the server is waited for.
     """
 
-    def __init__(self, route: Callable[[], Route], *, name: str, call_timeout: float) -> None:
+    def __init__(
+        self, route: Callable[[], Route], *, name: str, call_timeout: float, events: Events
+    ) -> None:
         """Prepare a gate; nothing is connected before the first call.
 
         Args:
             route: Returns the way to the servers; asked each time, so that a fork can change it.
             name: Of the breaker, for the log.
             call_timeout: Seconds that a call may take, all attempts included.
+            events: Who is told what the breaker does.
         """
         self._route = route
         self._name = name
         self._call_timeout = call_timeout
         self._share = call_timeout / policy.ATTEMPTS_IN_A_CALL
         self._closed = threading.Event()
-        self._breaker = Breaker(name, trial_time=call_timeout)
+        self._events = events
+        self._breaker = self._new_breaker()
 
     @property
     def state(self) -> str:
@@ -80,7 +85,7 @@ class Gate:
         """Begin anew in a child: a lock that a thread of the parent held is held there for ever."""
         if not self._closed.is_set():
             self._closed = threading.Event()
-        self._breaker = Breaker(self._name, trial_time=self._call_timeout)
+        self._breaker = self._new_breaker()
 
     def run(self, key: str, *commands: Command) -> list[Reply]:
         """Send commands in one round trip and return their replies.
@@ -268,6 +273,9 @@ class Gate:
         forks.notice()
         if self._closed.is_set():
             raise ConfigurationError(_CLOSED)
+
+    def _new_breaker(self) -> Breaker:
+        return Breaker(self._name, trial_time=self._call_timeout, events=self._events)
 
     def _attempt(self, key: str, commands: Sequence[Command], end: float) -> list[Reply]:
         with until(min(end, time.monotonic() + self._share)):

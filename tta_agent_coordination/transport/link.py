@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from tta_agent_coordination import checks, forks, policy
+from tta_agent_coordination.events import Events
 from tta_agent_coordination.transport.connections import Route, route_to
 from tta_agent_coordination.transport.gate import Gate
 
@@ -15,15 +16,24 @@ class Link:
     Attributes:
         commands: The gate for everything but leases.
         leases: The gate for ack, nack, extend and release, with a breaker of its own.
+        events: Who is told what happens here, and where it is used.
     """
 
-    def __init__(self, target: object, *, call_timeout: float, name: str = "redis") -> None:
+    def __init__(
+        self,
+        target: object,
+        *,
+        call_timeout: float,
+        name: str = "redis",
+        events: Events | None = None,
+    ) -> None:
         """Check `target`; nothing is connected before the first call.
 
         Args:
             target: As for `route_to`.
             call_timeout: Seconds that a call may take.
             name: Of the gates, for the log.
+            events: Who is told; nobody yet if there is none.
 
         Raises:
             TypeError: `target` is no synchronous client of redis-py, or `call_timeout` no number.
@@ -35,8 +45,9 @@ class Link:
         self._limit = call_timeout / policy.ATTEMPTS_IN_A_CALL
         self._current: Route | None = route_to(target, limit=self._limit)
         self._making = threading.Lock()
-        self.commands = Gate(self.route, name=f"{name}-commands", call_timeout=call_timeout)
-        self.leases = Gate(self.route, name=f"{name}-leases", call_timeout=call_timeout)
+        self.events = Events() if events is None else events
+        self.commands = self._gate(f"{name}-commands", call_timeout)
+        self.leases = self._gate(f"{name}-leases", call_timeout)
         forks.in_child(self._renew)
 
     def route(self) -> Route:
@@ -44,6 +55,9 @@ class Link:
         forks.notice()
         current = self._current
         return self._made() if current is None else current
+
+    def _gate(self, name: str, call_timeout: float) -> Gate:
+        return Gate(self.route, name=name, call_timeout=call_timeout, events=self.events)
 
     def close(self) -> None:
         """Refuse further calls and close every connection."""

@@ -148,11 +148,15 @@ class SentinelRoute:
         if self._closed:
             pool.disconnect()
         if before is None:
-            logger.debug("the primary of %s is %s", self._name, _text(host))
+            logger.debug(
+                "the primary of %s is %s", self._name, _text(host),
+                extra={"event": "primary_found", "primary": _text(host)},
+            )  # fmt: skip
         elif before[1] is not pool:
             logger.warning(
                 "the primary of %s is now %s; it was %s",
                 self._name, _text(host), _text(before[0]),
+                extra={"event": "primary_changed", "primary": _text(host)},
             )  # fmt: skip
             before[1].retire()  # who waits there would wait for nothing
 

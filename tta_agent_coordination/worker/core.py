@@ -248,6 +248,7 @@ class AgentWorker:
                 "(post_fork, @postfork), or in a process of its own",
                 self._agents[0].agent_id,
                 os.getpid(),
+                extra={"event": "worker_before_fork", "worker": str(self._agents[0].agent_id)},
             )
 
     def _stop_agent(self, agent: AgentProxy) -> None:
@@ -331,6 +332,6 @@ def _logged(what: str) -> Generator[None]:
     try:
         yield
     except CoordinationError as error:
-        logger.warning("%s failed: %s", what, error)
+        logger.warning("%s failed: %s", what, error, extra={"event": "worker_step_failed"})
     except Exception:
-        logger.exception("%s failed", what)
+        logger.exception("%s failed", what, extra={"event": "worker_step_failed"})

@@ -86,6 +86,7 @@ class Crew:
             options.visibility_timeout,
             options.max_handler_seconds,
             self._note_failure,
+            coordinator.events,
         )
         self._name = str(agents[0].agent_id)
         self._fetching: list[threading.Thread] = []
@@ -134,7 +135,11 @@ class Crew:
         self._renewer.stop()
         ended = threads.join(self._renewing, _JOIN_TIMEOUT)
         if not drained:
-            logger.warning("%d handlers run on; their leases will expire", self.desk.busy)
+            logger.warning(
+                "%d handlers run on; their leases will expire",
+                self.desk.busy,
+                extra={"event": "handlers_left", "worker": self._name, "count": self.desk.busy},
+            )
             self._renewer.give_up()
             return False
         ended &= threads.join(self._handlers, _JOIN_TIMEOUT)
@@ -196,13 +201,22 @@ class Crew:
         self._last_poll = time.monotonic()
         if self._failing:
             self._failing = False
-            logger.info("worker %s: Redis answers again", self._name)
+            logger.info(
+                "worker %s: Redis answers again",
+                self._name,
+                extra={"event": "worker_recovered", "worker": self._name},
+            )
 
     def _note_failure(self, error: Exception) -> None:
         self.last_error = f"{type(error).__name__}: {error}"
         if not self._failing:  # one line an outage
             self._failing = True
-            logger.warning("worker %s: %s", self._name, self.last_error)
+            logger.warning(
+                "worker %s: %s",
+                self._name,
+                self.last_error,
+                extra={"event": "worker_failing", "worker": self._name},
+            )
 
     def _note_raised(self, text: str) -> None:
         self.last_error = text

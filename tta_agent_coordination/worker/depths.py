@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 
 from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
+from tta_agent_coordination.events import held
 from tta_agent_coordination.identity import AgentId
 
 
@@ -21,7 +22,7 @@ class Depths:
 
     def of(self, agent_id: AgentId) -> int:
         """Return how many unfinished messages the inbox of one of them holds."""
-        with self._asking:
+        with held(), self._asking:
             if agent_id not in self._not_told:
                 self._not_told = self._coordinator.held_by_each(self._agent_ids)
             return self._not_told.pop(agent_id)

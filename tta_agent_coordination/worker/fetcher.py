@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from tta_agent_coordination.coordinator.feed import Feed, Refused
 from tta_agent_coordination.coordinator.records import Delivery
 from tta_agent_coordination.errors import CoordinationError
+from tta_agent_coordination.events import held
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.worker.desk import Desk, Task
 
@@ -79,11 +80,13 @@ class Fetcher:
             and self._desk.has_done(self.feed)
             and self._flushing.acquire(blocking=False)
         ):
-            try:
-                if not self._try(self._acknowledge):
-                    return
-            finally:
-                self._flushing.release()
+            with held():  # observers are not called while the lock is held
+                try:
+                    done = self._try(self._acknowledge)
+                finally:
+                    self._flushing.release()
+            if not done:
+                return
 
     def release(self, tasks: Sequence[Task]) -> None:
         """Give back what was not begun."""
@@ -153,6 +156,7 @@ class Fetcher:
                 "message %s was handled, but its lease had passed on: %s",
                 delivery.message_id,
                 outcome.value,
+                extra={"event": "ack_refused", "message_id": delivery.message_id},
             )
 
     def _try(self, step: Callable[[], object]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,12 +25,20 @@ from tta_agent_coordination.coordinator.records import LONGEST_ERROR
 from tta_agent_coordination.coordinator.requests import ATTEMPTS_HEADER, ERROR_HEADER
 from tta_agent_coordination.delivery import ReceivedMessage
 from tta_agent_coordination.errors import CoordinationError, InboxFullError
+from tta_agent_coordination.events import HandlerBegun, HandlerEnded
 from tta_agent_coordination.identity import AgentId
-from tta_agent_coordination.message import AgentMessage, MessageType
+from tta_agent_coordination.message import AgentMessage, FailureType, MessageType
 from tta_agent_coordination.worker.desk import Task
 from tta_agent_coordination.worker.loop import WorkerLoop
 
 logger = logging.getLogger("tta_agent_coordination")
+
+
+_OUTCOMES: dict[type[BaseException], str] = {
+    RejectMessage: "rejected",
+    RetryLater: "retry_later",
+}
+"""What is told of handlers that say themselves what is to happen."""
 
 
 @attrs.frozen
@@ -38,7 +47,7 @@ class _Failure:
 
     error_type: str
     text: str
-    reason: str = ""
+    failure: FailureType = FailureType.TRANSIENT
     delay: float | None = None
 
     def __str__(self) -> str:
@@ -66,6 +75,7 @@ class Handling:
         self._coordinator = coordinator
         self._agents = agents
         self._raised = raised
+        self._events = coordinator.events
         self._loop = loop
         self._turns = 0
 
@@ -82,24 +92,49 @@ class Handling:
         agent = self._agent(task.inbox)
         message = received.message
         set_current(task.begin(received))
+        begun = self._begin(agent, task.inbox, received)
+        began_at, error = time.monotonic(), None
         try:
             answer = self._loop.finish(_call(agent, message))
             _check(message, answer)
             task.finished = True
             if message.message_type is MessageType.REQUEST and not task.inherited:
                 self._answer(agent, message, answer or {})
-        except BaseException as error:
-            task.finished = True
+        except BaseException as raised:
+            task.finished, error = True, raised
             if task.inherited:
                 raise
             failure = _failure(error)
             if not isinstance(error, (RejectMessage, RetryLater)):  # those were meant
-                logger.warning("a handler of %s failed", task.inbox, exc_info=error)
+                logger.warning(
+                    "a handler of %s failed", task.inbox, exc_info=error,
+                    extra={
+                        "event": "handler_failed",
+                        "inbox": str(task.inbox),
+                        "message_id": message.message_id,
+                    },
+                )  # fmt: skip
             self._give_back(agent, task, received, failure)
             return False
         finally:
+            if begun is not None and not task.inherited:
+                self._end(begun, time.monotonic() - began_at, error)
+            error = None  # it has this frame
             set_current(None)
         return True
+
+    def _begin(
+        self, agent: AgentProxy, inbox: AgentId, received: ReceivedMessage
+    ) -> HandlerBegun | None:
+        if not self._events.observers:
+            return None
+        begun = HandlerBegun(agent_id=agent.agent_id, inbox=inbox, received=received)
+        self._events.tell(begun)
+        return begun
+
+    def _end(self, begun: HandlerBegun, seconds: float, error: BaseException | None) -> None:
+        outcome = "done" if error is None else _OUTCOMES.get(type(error), "failed")
+        self._events.tell(HandlerEnded(begun=begun, seconds=seconds, outcome=outcome, error=error))
 
     def _agent(self, inbox: AgentId) -> AgentProxy:
         agents = self._agents[inbox]
@@ -113,13 +148,20 @@ class Handling:
         outcome, died_of = task.feed.inbox.nack(
             task.inbox,
             received.token,
-            reason=failure.reason,
+            failure=failure.failure,
             error=str(failure),
             delay=failure.delay,
         )
         message = received.message
         fate = died_of or ("will be retried" if outcome else f"its lease is {outcome.value}")
-        logger.info("message %s failed, %s: %s", message.message_id, fate, failure)
+        logger.info(
+            "message %s failed, %s: %s", message.message_id, fate, failure,
+            extra={
+                "event": "message_failed",
+                "inbox": str(task.inbox),
+                "message_id": message.message_id,
+            },
+        )  # fmt: skip
         if died_of and message.message_type is MessageType.REQUEST:
             self._tell(agent, received, failure)
 
@@ -131,7 +173,14 @@ class Handling:
         try:
             self._answer(agent, message, {"error": failure.text}, headers)
         except CoordinationError as error:
-            logger.warning("who asked %s was not told of its end: %s", message.message_id, error)
+            logger.warning(
+                "who asked %s was not told of its end: %s", message.message_id, error,
+                extra={
+                    "event": "answer_lost",
+                    "inbox": str(message.recipient),
+                    "message_id": message.message_id,
+                },
+            )  # fmt: skip
 
     def _answer(
         self,
@@ -168,7 +217,7 @@ def _failure(error: BaseException) -> _Failure:
     return _Failure(
         type(error).__name__,
         _text(error),
-        reason="permanent" if isinstance(error, RejectMessage) else "",
+        FailureType.PERMANENT if isinstance(error, RejectMessage) else FailureType.TRANSIENT,
         delay=error.delay if isinstance(error, RetryLater) else None,
     )
 

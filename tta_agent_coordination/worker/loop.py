@@ -140,7 +140,10 @@ class _Loop:
             with asyncio.Runner() as runner:  # which cancels what is left, and closes the loop
                 runner.run(self._serve())
         except BaseException:
-            logger.exception("a task on the event loop of a worker ended it")
+            logger.exception(
+                "a task on the event loop of a worker ended it",
+                extra={"event": "worker_loop_ended", "worker": self._name},
+            )
         for outcome in list(self._under_way):
             self._settle(outcome, _gone())
 

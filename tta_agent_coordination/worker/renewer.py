@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from tta_agent_coordination.errors import CoordinationError
+from tta_agent_coordination.events import Events, LeaseLost
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.worker.desk import Desk, Task
 
@@ -29,8 +30,10 @@ class Renewer:
         visibility: float,
         longest: float | None,
         failed: Callable[[Exception], None],
+        events: Events,
     ) -> None:
         """Renew leases of `visibility` seconds; handlers may take `longest` seconds."""
+        self._events = events
         self._desk = desk
         self._visibility = visibility
         self._longest = longest
@@ -66,7 +69,7 @@ class Renewer:
         """Tell handlers that run on that their leases are not renewed any more."""
         for task in self._desk.in_hand():
             if not task.finished:
-                _lose(task, "its worker stopped without waiting for it")
+                self._lose(task, "its worker stopped without waiting for it")
 
     def _extend(self, inbox: AgentId, tasks: list[Task]) -> None:
         asked_at = time.monotonic()
@@ -78,23 +81,28 @@ class Renewer:
             self._failed(error)
             for task in tasks:
                 if time.monotonic() - task.leased_at >= self._visibility:
-                    _lose(task, "it could not be renewed in time")
+                    self._lose(task, "it could not be renewed in time")
             return
         for task, outcome in zip(tasks, outcomes, strict=True):
             if outcome:
                 task.leased_at = asked_at
             elif not task.finished:
-                _lose(task, f"it is {outcome.value}")
+                self._lose(task, f"it is {outcome.value}")
 
     def _overdue(self, task: Task) -> bool:
         if self._longest is None or task.begun_at is None or task.finished:
             return False
         if time.monotonic() - task.begun_at < self._longest:
             return False
-        _lose(task, f"its handler takes longer than {self._longest:g} s")
+        self._lose(task, f"its handler takes longer than {self._longest:g} s")
         return True
 
-
-def _lose(task: Task, why: str) -> None:
-    logger.warning("the lease of message %s is lost: %s", task.delivery.message_id, why)
-    task.lose_lease()
+    def _lose(self, task: Task, why: str) -> None:
+        message_id = task.delivery.message_id
+        logger.warning(
+            "the lease of message %s is lost: %s", message_id, why,
+            extra={"event": "lease_lost", "inbox": str(task.inbox), "message_id": message_id},
+        )  # fmt: skip
+        task.lose_lease()
+        if self._events.observers:
+            self._events.tell(LeaseLost(inbox=task.inbox, message_id=message_id, why=why))

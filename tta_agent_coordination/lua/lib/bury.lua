@@ -1,6 +1,7 @@
 -- Move a message to the dead letters; the caller has taken it out of ready, delayed or leased.
 -- Record: reason dead_at score attempts holder length-of-error error stored-message
-local dropped = 0
+-- `buried` gets id and reason of each, for the caller to be told.
+local dropped, buried = 0, {}
 
 local function drop_oldest()
   local excess = redis.call('ZCARD', k_dead) - dead_limit
@@ -22,4 +23,5 @@ local function bury(id, now, state, record, reason, standing)
   redis.call('HDEL', k_claims, state.nonce)
   mark_finished(id, now, state, standing)
   drop_oldest()
+  buried[#buried + 1], buried[#buried + 2] = id, reason
 end
