@@ -89,6 +89,7 @@ class _Loop:
     """A loop that runs; once its thread has ended, every outcome is there."""
 
     def __init__(self, name: str) -> None:
+        self._name = name
         self._under_way: dict[Future[Outcome], asyncio.Task[Outcome] | None] = {}
         self._ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
         self.thread = threads.spawn(f"loop-{name}", self._run)
