@@ -13,6 +13,7 @@ from tests.support.waiting import eventually
 from tta_agent_coordination import Agent, RedisMessageCoordinator, RequestTimeoutError
 from tta_agent_coordination.aio import AsyncMessageCoordinator
 from tta_agent_coordination.events import (
+    HandlerEnded,
     LeasesRecovered,
     MessageReceived,
     RequestBegun,
@@ -120,6 +121,7 @@ def test_an_agent_that_is_asynchronous_is_told_like_any_other(
     serve([Later(), Acting(agent_id=SENDER)], coordinator)
 
     coordinator.request(SENDER, ONE, {}, timeout=LONG)
+    recorder.wait_for(HandlerEnded)
 
     told = [name for name in recorder.names if name.startswith(("handler", "request"))]
     assert told[:2] == ["request_begun", "handler_begun"]

@@ -10,6 +10,7 @@ import pytest
 from tests.registry.given import ONE, PATIENCE, TWO, Hanging, Plain, Stateful
 from tests.support.waiting import eventually
 from tta_agent_coordination import AgentLoad, AgentRecord, Liveness, RestartPolicy
+from tta_agent_coordination.events import Events
 from tta_agent_coordination.registry.events import changes
 from tta_agent_coordination.registry.heart import Heart
 from tta_agent_coordination.registry.local import LocalAgent, LocalAgents
@@ -101,7 +102,7 @@ def test_times_follow_from_the_ttl() -> None:
 
 def test_the_heart_beats_at_once_and_then_in_intervals() -> None:
     beats = threading.Semaphore(0)
-    heart = Heart(beats.release, 0.01)
+    heart = Heart(beats.release, 0.01, Events())
     assert heart.age is None
     assert not heart.running
     heart.start()
@@ -122,7 +123,7 @@ def test_no_error_ends_the_heart(caplog: pytest.LogCaptureFixture) -> None:
             raise RuntimeError("no way")
         heart.succeeded()
 
-    heart = Heart(beat, 0.005)
+    heart = Heart(beat, 0.005, Events())
     fails.set()
     heart.start()
     for _ in range(5):
@@ -146,7 +147,7 @@ def test_a_heart_that_is_stuck_in_a_beat_is_not_waited_for(
         begun.set()
         go_on.wait(PATIENCE)
 
-    heart = Heart(beat, 0.005)
+    heart = Heart(beat, 0.005, Events())
     heart.start()
     assert begun.wait(PATIENCE)
     assert not heart.stop(0.01)

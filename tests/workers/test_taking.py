@@ -31,6 +31,7 @@ from tta_agent_coordination import (
     CoordinatorUnavailableError,
     RedisMessageCoordinator,
 )
+from tta_agent_coordination.events import Events
 from tta_agent_coordination.worker.desk import Desk, Task
 from tta_agent_coordination.worker.renewer import Renewer
 
@@ -537,7 +538,7 @@ def test_only_handlers_that_run_are_told_that_a_worker_does_not_wait_for_them(
     assert desk.reserve(0.0) == 2
     assert desk.put(tasks)
     tasks[0].finished = True
-    Renewer(desk, 30.0, None, lambda _: None).give_up()
+    Renewer(desk, 30.0, None, lambda _: None, Events()).give_up()
     assert [task.lease_lost for task in tasks] == [False, True]
     # what began later is told as well
     current = [task.begin(task.delivery.decode()) for task in tasks]

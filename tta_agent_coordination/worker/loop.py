@@ -143,7 +143,7 @@ class _Loop:
         except BaseException:
             logger.exception(
                 "a task on the event loop of a worker ended it",
-                extra={"event": "worker_loop_ended", "worker": self._name},
+                extra={"event": "worker_loop_ended"},
             )
         for outcome in list(self._under_way):
             self._settle(outcome, _gone())
