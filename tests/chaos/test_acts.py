@@ -318,6 +318,20 @@ def test_a_cluster_that_cannot_start_leaves_nothing_running(
             node.console()("PING")
 
 
+def test_a_server_that_does_not_answer_yet_is_asked_again() -> None:
+    answers: list[object] = [CoordinatorUnavailableError("not yet"), False, True]
+
+    def condition() -> bool:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return bool(answer)
+
+    clusters.await_that(condition, "never")
+
+    assert answers == []
+
+
 def test_a_primary_is_replaced_however_it_goes(open_scene, folder: Path) -> None:
     pair = sentinels.WatchedPair(folder)
     found = open_scene(pair)

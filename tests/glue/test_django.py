@@ -17,12 +17,12 @@ from django.test import Client, override_settings
 
 from tests.conftest import OwnServers
 from tests.support.backends import Backend
-from tests.support.proxy import FaultProxy
 from tests.workers.given import ASKER, LONG, OWN, Payload, Scripted, Serve, event, in_thread
 from tta_agent_coordination import ConfigurationError, InboxFullError, RedisMessageCoordinator
 from tta_agent_coordination import django as app
 from tta_agent_coordination.django.database import fresh_connections
 from tta_agent_coordination.glue.surrounded import SurroundedAgent
+from tta_agent_coordination.proxy import FaultProxy
 
 Configured = Callable[..., Any]
 

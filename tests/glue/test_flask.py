@@ -9,10 +9,10 @@ import pytest
 from flask import Flask, current_app, has_app_context
 
 from tests.support.backends import Backend
-from tests.support.proxy import FaultProxy
 from tests.workers.given import ASKER, LONG, OWN, Scripted, Serve
 from tta_agent_coordination import ConfigurationError, RedisMessageCoordinator
 from tta_agent_coordination.flask import EXTENSION, AgentCoordination, health
+from tta_agent_coordination.proxy import FaultProxy
 
 Apps = Callable[..., Flask]
 

@@ -11,7 +11,6 @@ import pytest
 import redis
 
 from tests.support.backends import Backend
-from tests.support.proxy import FaultProxy
 from tests.workers.given import OWN, Scripted
 from tta_agent_coordination import (
     Agent,
@@ -29,6 +28,7 @@ from tta_agent_coordination.glue.coordination import Coordination
 from tta_agent_coordination.glue.serving import agent_at, serve
 from tta_agent_coordination.glue.settings import KEYS, Settings
 from tta_agent_coordination.glue.surrounded import SurroundedAgent
+from tta_agent_coordination.proxy import FaultProxy
 
 
 def settings(**given: Any) -> Settings:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import NoReturn, Self, TypeVar
 
 from tta_agent_coordination import (
     AgentMessage,
@@ -115,11 +115,11 @@ class Work:
         self._fork_asked = False
         if FORK_MARK in self.name or len(self._forked) == _MOST_FORKS:
             return
-        number = len(self._forked)
         pid = os.fork()
-        if pid:
-            self._forked.append(pid)
-            return
+        (self._forked.append if pid else self._begin_anew)(pid)
+
+    def _begin_anew(self, _pid: int) -> NoReturn:
+        number = len(self._forked)
         self._forked = []
         self.name = f"{self.name}{FORK_MARK}{number}"
         self.dice = random.Random(f"{self.settings.seed} {number}")
