@@ -35,6 +35,9 @@ DEFAULT_REPLICAS_TIMEOUT = 1.0
 
 WAIT_SLICE = 12.0
 """Seconds that a consumer waits before it looks again by itself, which takes two commands."""
+WAIT_PATIENCE = 0.3
+"""Seconds for which its answer is waited for beyond that at least: servers look at the time-outs of
+blocked commands ten times a second."""
 REPLY_LIFETIME = 60.0
 """Seconds after which replies that nobody fetched vanish, beyond the time-out of the request."""
 REPLAY_WINDOW = 60.0

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.guarantee("2.15")
 PACKAGE = Path(tta_agent_coordination.__file__).parent
 PREFIX = "mine:in/use_1.0-b"
 
-NO_CLIENTS = {"embedded", "server_process", "demo", "chaos", "proxy"}
+NO_CLIENTS = {"embedded", "server_process", "demo", "chaos", "proxy", "testing"}
 """Parts that talk to servers of their own, where they may do anything, or to none."""
 NO_COMMANDS = {
     ("cli/__init__.py", "COMMAND"),

@@ -75,7 +75,7 @@ class Gate:
     @property
     def patience(self) -> float:
         """Seconds for which the answer to a blocking command is waited for beyond its time."""
-        return self._share
+        return max(self._share, policy.WAIT_PATIENCE)
 
     def close(self) -> None:
         """Refuse further calls, and end the pauses of those that are retrying."""
@@ -175,7 +175,7 @@ class Gate:
             yield Blocked()
             return
         blocked = Blocked(connection)
-        latest = time.monotonic() + seconds + self._share
+        latest = time.monotonic() + seconds + self.patience
         try:
             try:
                 yield blocked
