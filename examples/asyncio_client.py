@@ -47,7 +47,7 @@ async def ask_and_listen(url: str) -> None:
             group.create_task(listen())
             answers = [
                 group.create_task(
-                    coordinator.request(EDITOR, WRITER, {"topic": topic}, timeout=5.0)
+                    coordinator.request(EDITOR, WRITER, {"topic": topic}, timeout=10.0)
                 )
                 for topic in ("rivers", "bridges", "boats")
             ]

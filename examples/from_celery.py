@@ -36,6 +36,6 @@ with EmbeddedServer() as server, RedisMessageCoordinator.from_url(server.url) as
         later = AgentMessage(web, resizer, {"path": "b.png", "width": 80})
         coordinator.send_message(web, resizer, later, delay=60.0)
         # resize.delay("c.png", width=80).get(timeout=5)
-        answer = coordinator.request(web, resizer, {"path": "c.png", "width": 80}, timeout=5.0)
+        answer = coordinator.request(web, resizer, {"path": "c.png", "width": 80}, timeout=10.0)
         print(answer.payload["made"])
 # [/from_celery]

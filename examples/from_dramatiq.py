@@ -38,5 +38,5 @@ with (
     # send_mail.send_with_options(args=("a@example.org",), delay=10_000); a priority is the actor's
     letter = AgentMessage(shop, mailer, {"to": "a@example.org"}, priority=MessagePriority.HIGH)
     coordinator.send_message(shop, mailer, letter, delay=10.0)
-    print(coordinator.request(shop, mailer, {"to": "b@example.org"}, timeout=5.0).payload)
+    print(coordinator.request(shop, mailer, {"to": "b@example.org"}, timeout=10.0).payload)
 # [/from_dramatiq]

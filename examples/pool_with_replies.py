@@ -45,7 +45,7 @@ with (
     ThreadPoolExecutor(8) as askers,
 ):
     questions = [
-        askers.submit(coordinator.request, editor, any_counter, {"text": text}, timeout=5.0)
+        askers.submit(coordinator.request, editor, any_counter, {"text": text}, timeout=10.0)
         for text in TEXTS
     ]
     for question in questions:
@@ -53,6 +53,6 @@ with (
         print(f"{answer['words']} words, counted by {answer['by']}")
 
     try:
-        coordinator.request(editor, any_counter, {"text": None}, timeout=5.0)
+        coordinator.request(editor, any_counter, {"text": None}, timeout=10.0)
     except RemoteAgentError as error:
         print(f"tried {error.attempts} time: {error}")

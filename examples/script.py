@@ -28,7 +28,7 @@ def main(url: str) -> None:
         ThreadPoolExecutor(4) as askers,
     ):
         answers = [
-            askers.submit(coordinator.request, script, squarer, {"number": number}, timeout=5.0)
+            askers.submit(coordinator.request, script, squarer, {"number": number}, timeout=10.0)
             for number in range(5)
         ]
         print("the script goes on meanwhile")

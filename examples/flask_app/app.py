@@ -31,7 +31,7 @@ def create_app() -> Flask:
 def price(item: str) -> ResponseReturnValue:
     """Ask an agent, and answer with its answer."""
     try:
-        answer = coordination.coordinator.request(shop, pricer, {"item": item}, timeout=5.0)
+        answer = coordination.coordinator.request(shop, pricer, {"item": item}, timeout=10.0)
     except RemoteAgentError as error:
         return jsonify(error=str(error)), 404
     except RequestTimeoutError as error:

@@ -61,10 +61,15 @@ def test_address_and_name_can_be_given() -> None:
     assert Greeter(SENDER).agent_id == SENDER
 
 
-@pytest.mark.parametrize("arguments", [(), ("greeter:1",), (ME, 7)])
-def test_an_agent_without_an_address_or_with_a_wrong_name_is_refused(arguments: Any) -> None:
+@pytest.mark.parametrize("arguments", [("greeter:1",), (ME, 7)])
+def test_an_agent_with_a_wrong_address_or_name_is_refused(arguments: Any) -> None:
     with pytest.raises(TypeError, match="must be"):
         Agent(*arguments)
+
+
+def test_an_agent_without_an_address_is_told_where_to_give_one() -> None:
+    with pytest.raises(TypeError, match="Agent has no agent_id: give one to its constructor"):
+        Agent()
 
 
 def test_an_event_goes_to_process_too_and_is_not_answered() -> None:

@@ -170,7 +170,7 @@ def test_what_a_coroutine_raises_is_what_a_function_raises(
         assert reply.payload == {"tried": 2}, what
     with pytest.raises(RemoteAgentError, match="RejectMessage: never"):
         coordinator.request(ASKER, OWN, {"what": "reject"}, timeout=LONG)
-    assert "a handler of greeter:1 failed" in caplog.text
+    assert "a handler of greeter:1 failed: message" in caplog.text
     coordinator.purge_dead_letters(OWN)
 
 

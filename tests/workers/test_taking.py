@@ -368,6 +368,8 @@ def test_wrong_arguments_are_refused(coordinator: Coordinator) -> None:
         AgentWorker([object()], coordinator)
     with pytest.raises(TypeError, match="an agent or several, not 5"):
         AgentWorker(5, coordinator)
+    with pytest.raises(TypeError, match="make one, Scripted"):
+        AgentWorker(Scripted, coordinator)
     with pytest.raises(ValueError, match="2 agents of a worker have the id greeter:1"):
         AgentWorker([agent, Scripted()], coordinator)
     with pytest.raises(TypeError, match="coordinator"):

@@ -199,6 +199,11 @@ class Agent(AgentProxy):
     def __init__(self, agent_id: AgentId | None = None, name: str | None = None) -> None:
         """Take an address and a name; a subclass may have both as class attributes."""
         given = agent_id if agent_id is not None else getattr(self, "agent_id", None)
+        if given is None:
+            raise TypeError(
+                f"{type(self).__name__} has no agent_id: give one to its constructor, or to the "
+                "class (agent_id = AgentId(…))"
+            )
         self.agent_id = checks.instance_of("agent_id", given, AgentId)
         named = name if name is not None else getattr(self, "name", None)
         self.name = checks.instance_of("name", named or str(self.agent_id), str)

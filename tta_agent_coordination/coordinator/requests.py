@@ -257,7 +257,8 @@ class Asking:
         return RequestTimeoutError(
             f"no reply from {self._message.recipient} within {self._timeout:g} s "
             f"(request {self._message.message_id}): "
-            "nobody serves that inbox, or its agent is busy or retries for longer"
+            "nobody serves that inbox, or its agent is busy, or failed and tries again (three "
+            "retries take 7 s by default; its log says why)"
         )
 
 

@@ -74,7 +74,9 @@ def route_to(target: object, *, limit: float) -> Route:
         return SentinelRoute(target, limit=limit)
     if not isinstance(target, redis.Redis):
         # What was given is not shown: it may be a URL, and clients show their passwords, too.
-        raise TypeError(f"redis must be a Redis, not a {type(target).__name__}")
+        raise TypeError(
+            f"redis must be a Redis, not a {type(target).__name__}; a URL is for from_url"
+        )
     pool = cast("Any", target.connection_pool)
     if isinstance(pool, SentinelConnectionPool):
         return SentinelRoute(SentinelAddress.of(pool), limit=limit)

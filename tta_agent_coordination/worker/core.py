@@ -308,7 +308,8 @@ def _several(agents: object) -> list[AgentProxy]:
         agents = [agents]
     if not isinstance(agents, Iterable):
         given = checks.describe(agents)
-        raise TypeError(f"a worker serves an agent or several, not {given}")
+        hint = f": make one, {agents.__name__}(…)" if isinstance(agents, type) else ""
+        raise TypeError(f"a worker serves an agent or several, not {given}{hint}")
     each = cast("Iterable[object]", agents)
     found = [checks.instance_of("each agent", one, AgentProxy) for one in each]
     if not found:

@@ -107,7 +107,8 @@ class Handling:
             failure = _failure(error)
             if not isinstance(error, (RejectMessage, RetryLater)):  # those were meant
                 logger.warning(
-                    "a handler of %s failed", task.inbox, exc_info=error,
+                    "a handler of %s failed: message %s, attempt %d", task.inbox,
+                    message.message_id, received.queue_message.delivery_attempts, exc_info=error,
                     extra={
                         "event": "handler_failed",
                         "inbox": str(task.inbox),
