@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
@@ -255,7 +256,7 @@ class CircuitBreaker:
         parts.tally.count(_TALLIED[outcome])
         if permit.probe:
             parts.places.let_go(permit)
-        if _matters(permit, outcome, parts.decisions.known.view):
+        if _matters(permit, outcome, parts.decisions.known.view, self._refresh):
             parts.decisions.settle(permit.token, permit.period, outcome)
         if outcome is Outcome.SUCCESS:
             parts.announcer.success()
@@ -336,11 +337,18 @@ class CircuitBreaker:
 _TALLIED = {Outcome.SUCCESS: "succeeded", Outcome.FAILURE: "failed", Outcome.NONE: "uncounted"}
 
 
-def _matters(permit: Permit, outcome: Outcome, view: View) -> bool:
-    """Whether the circuit must hear of an outcome; a success is no news while nothing failed."""
+def _matters(permit: Permit, outcome: Outcome, view: View, refresh: float) -> bool:
+    """Whether the circuit must hear of an outcome; a success is no news while nothing failed.
+
+    During a long call other processes may have failed: what was known before it is too old.
+    """
     if permit.probe or outcome is Outcome.FAILURE:
         return True
-    nothing_failed = view.phase is CircuitBreakerState.CLOSED and view.failures == 0
+    nothing_failed = (
+        view.phase is CircuitBreakerState.CLOSED
+        and view.failures == 0
+        and time.monotonic() - view.asked_at < refresh
+    )
     return outcome is Outcome.SUCCESS and not nothing_failed
 
 
