@@ -31,6 +31,9 @@ API = {
     "Your tests": "tta_agent_coordination.testing",
     "Flask": "tta_agent_coordination.flask",
     "Django": "tta_agent_coordination.django",
+    "Events": "tta_agent_coordination.events",
+    "OpenTelemetry": "tta_agent_coordination.otel",
+    "Prometheus": "tta_agent_coordination.prometheus",
 }
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)

@@ -23,7 +23,7 @@ from tta_agent_coordination.errors import CoordinatorCircuitOpenError
 from tta_agent_coordination.proxy import Command, FaultProxy
 from tta_agent_coordination.transport import scripts
 
-LOGGER = "tta_agent_coordination.transport.breaker"
+LOGGER = "tta_agent_coordination"
 TOKEN = "0123456789abcdef:message-1"  # of a message that there is not
 
 
