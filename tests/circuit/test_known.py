@@ -6,7 +6,17 @@ import attrs
 import pytest
 
 from tests.circuit.conftest import Make
-from tests.circuit.given import CLOSED, HALF_OPEN, NAME, OPEN, fails, refused, succeeds, trip
+from tests.circuit.given import (
+    CLOSED,
+    CONFIG,
+    HALF_OPEN,
+    NAME,
+    OPEN,
+    fails,
+    refused,
+    succeeds,
+    trip,
+)
 from tests.support.backends import Backend
 from tests.support.servers import Client
 from tta_agent_coordination import CircuitBreaker, CircuitBreakerConfig
@@ -279,3 +289,18 @@ def test_breakers_of_one_name_in_one_process_know_the_same(
     succeeds(third)
     for breaker in (one, other, third):
         breaker.close()
+
+
+@pytest.mark.backend("valkey", "fakeredis")
+def test_the_success_of_a_long_call_ends_a_row_of_failures_elsewhere(make: Make) -> None:
+    one, other = make(), make(refresh=0.05)
+
+    def take_long() -> str:
+        fails(one, CONFIG.failure_threshold - 1)
+        other._parts.get().decisions.known.let_pass(1.0)
+        return "done"
+
+    assert other.call(take_long) == "done"
+    fails(one)
+
+    assert one.state is CLOSED

@@ -103,3 +103,9 @@ def test_whatever_happens_both_stand_alike(
     finally:
         link.close()
         backend.delete_keys(f"{key_prefix}*")
+
+
+def test_what_does_not_count_changes_nothing_in_memory_either() -> None:
+    local = LocalCircuit(View())
+    view = local.settle("a call", local.read(CONFIG).period, Outcome.NONE, CONFIG)
+    assert (view.phase, view.failures) == (CLOSED, 0)

@@ -90,6 +90,17 @@ def test_what_does_not_decode_dies_and_those_behind_it_are_delivered(
         coordinator.purge_dead_letters(WORKER)
 
 
+def test_a_receive_in_steps_looks_past_what_does_not_decode(
+    coordinator: RedisMessageCoordinator, spoil: Callable[..., None]
+) -> None:
+    [spoiled, good] = send(coordinator, 0, 1)
+    spoil(spoiled.message_id, b"garbage")
+
+    found = coordinator.steps.receiving(WORKER, 1, 5.0, wait=0.0).step()
+
+    assert [received.message.message_id for received in found or ()] == [good.message_id]
+
+
 NO_RECORDS = [b"", b"garbage", b"\0\xff", b"1 2 3", b"9" * 400 + b" 0 x " + body()]
 
 

@@ -138,6 +138,14 @@ def test_nothing_is_lost_when_the_primary_stops_writes_before_it_is_replaced(
     assert not traffic.errors
 
 
+def test_the_doctor_looks_at_the_primary_that_sentinels_name(
+    sentinels: Sentinels, connect: Coordinators
+) -> None:
+    [role] = [one for one in connect().check().findings if one.name == "role"]
+    port = sentinels.primary.admin.connection_pool.connection_kwargs["port"]
+    assert role.server.endswith(f":{port}")
+
+
 def test_every_call_works_at_a_primary_behind_sentinels(
     sentinels: Sentinels, connect: Coordinators, prefix: str
 ) -> None:

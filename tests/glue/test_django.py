@@ -30,6 +30,8 @@ Configured = Callable[..., Any]
 @pytest.fixture(scope="module", autouse=True)
 def project(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A project with a database in a file."""
+    if settings.configured:  # pytest-xdist may come to this module twice
+        return
     database = tmp_path_factory.mktemp("django") / "db.sqlite3"
     settings.configure(
         INSTALLED_APPS=["tta_agent_coordination.django"],

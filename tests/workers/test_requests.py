@@ -71,7 +71,7 @@ def test_a_request_that_nobody_answers_times_out_and_is_taken_back(
     begun = time.monotonic()
     with pytest.raises(RequestTimeoutError, match=r"no reply from greeter:1 within 0.3 s"):
         coordinator.request(ASKER, OWN, {}, timeout=0.3)
-    assert 0.3 <= time.monotonic() - begun < 1.5
+    assert 0.3 <= time.monotonic() - begun < 3.0
     assert coordinator.receive(OWN) is None
     assert_nothing_is_left(backend, key_prefix)
 
