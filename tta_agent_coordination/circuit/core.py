@@ -347,7 +347,7 @@ def _matters(permit: Permit, outcome: Outcome, view: View, refresh: float) -> bo
     nothing_failed = (
         view.phase is CircuitBreakerState.CLOSED
         and view.failures == 0
-        and time.monotonic() - view.asked_at < refresh
+        and time.monotonic() - view.asked_at < max(refresh, DEFAULT_REFRESH)
     )
     return outcome is Outcome.SUCCESS and not nothing_failed
 
