@@ -36,6 +36,8 @@ from tta_agent_coordination.events import (
 from tta_agent_coordination.identity import REPLY_TYPE, AgentId
 from tta_agent_coordination.message import AgentMessage
 
+__all__ = ["Tracing", "instrument"]
+
 SYSTEM = "tta_agent_coordination"
 """``messaging.system``; attributes of ours stand under ``messaging.tta_agent_coordination``."""
 
