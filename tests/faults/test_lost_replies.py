@@ -187,9 +187,9 @@ def receive_again(coordinator: RedisMessageCoordinator, most: int) -> Sequence[R
 
 @pytest.mark.guarantee("2.9")
 @pytest.mark.backend("valkey", "redis62")
-@pytest.mark.parametrize("most", [1, 3])
+@pytest.mark.parametrize(("most", "then"), [(1, 1), (3, 3), (3, 1), (1, 3)])
 def test_a_receive_that_never_got_a_reply_is_answered_by_the_next(
-    backend: Backend, proxy: FaultProxy, key_prefix: str, most: int
+    backend: Backend, proxy: FaultProxy, key_prefix: str, most: int, then: int
 ) -> None:
     # given a receive that was carried out, whose every reply was lost
     client = backend.client_through(proxy)
@@ -204,17 +204,22 @@ def test_a_receive_that_never_got_a_reply_is_answered_by_the_next(
         claims = proxy.commands
         proxy.heal()
 
-        # when the next is made
-        received = receive_again(coordinator, most)
+        # when the next is made, for as many or for another number
+        received = receive_again(coordinator, then)
 
         # then it is the very same delivery
         assert len({claim.args for claim in claims}) == 1
         nonces = {got.token.partition(":")[0].encode() for got in received}
         assert nonces <= set(claims[0].args)
         assert [describe(got) for got in received] == [
-            (f"message-{number:04}", 1, None) for number in range(most)
+            (f"message-{number:04}", 1, None) for number in range(min(most, then))
         ]
-        assert coordinator.stats(INBOX).leased == most
+        # and what nobody asked for waits for no lease, and has lost no attempt
+        assert coordinator.stats(INBOX).leased == len(received)
+        rest = coordinator.receive_many(INBOX, most + 1, LONG)
+        assert [describe(got) for got in rest] == [
+            (f"message-{number:04}", 1, None) for number in range(len(received), most + 1)
+        ]
 
 
 @pytest.mark.guarantee("2.9")

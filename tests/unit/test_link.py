@@ -19,6 +19,7 @@ from tests.support.backends import Backend
 from tests.support.waiting import eventually
 from tta_agent_coordination.errors import ConfigurationError, CoordinatorUnavailableError
 from tta_agent_coordination.proxy import FaultProxy
+from tta_agent_coordination.transport import gate as gate_module
 from tta_agent_coordination.transport.bounded import alone, bounded
 from tta_agent_coordination.transport.cluster import ClusterAddress, ClusterRoute
 from tta_agent_coordination.transport.connections import Route, ServerRoute, route_to
@@ -373,6 +374,50 @@ def test_a_blocking_command_whose_connection_fails_just_ends(
         assert link.commands.state == "closed"
         assert link.commands.run(key, PING) == [b"PONG"]
         eventually(lambda: proxy.connections == 2)
+
+
+@pytest.mark.backend("valkey")
+def test_a_connection_that_is_just_being_closed_is_not_opened_again_to_look_for_an_answer(
+    backend: Backend, proxy: FaultProxy, key_prefix: str
+) -> None:
+    # given a blocking command, whose connection another thread has begun to close
+    key = f"{key_prefix}:none"
+    command = Command(("BZPOPMIN", key, "5"))
+    with link_to(backend.client_through(proxy)) as link:
+        began = time.monotonic()
+        with link.commands.blocking(key, command, 5.0) as answered:
+            connection = answered._connection
+            closing, connection._sock = connection._sock, None
+            # when it is asked for the answer, then it says that there is none
+            with pytest.raises(redis.ConnectionError, match="closed while an answer"):
+                answered(5.0)
+            closing.close()
+        # and nothing is waited for; the next call opens it again
+        assert time.monotonic() - began < 4.0
+        assert link.commands.run(key, PING) == [b"PONG"]
+
+
+@pytest.mark.backend("valkey")
+def test_a_wait_that_begins_while_the_link_closes_ends_with_it(
+    backend: Backend, key_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a link that closes when a wait has got its connection, but not sent its command
+    key = f"{key_prefix}:none"
+    link = Link(backend.client(), call_timeout=5.0)
+    send = gate_module._send
+
+    def close_and_send(*arguments: Any) -> None:
+        link.close()
+        send(*arguments)
+
+    monkeypatch.setattr(gate_module, "_send", close_and_send)
+    began = time.monotonic()
+    with (
+        pytest.raises(ConfigurationError, match="closed"),
+        link.commands.blocking(key, Command(("BZPOPMIN", key, "5")), 5.0),
+    ):
+        pytest.fail("there is nothing to wait for")
+    assert time.monotonic() - began < 4.0
 
 
 @pytest.mark.backend("valkey")

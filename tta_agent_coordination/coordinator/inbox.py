@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -62,7 +63,7 @@ class Inbox(Leases):
     def __init__(self, calls: Calls, events: Events) -> None:
         """Receive through `calls`; tell `events` what happens."""
         super().__init__(calls, events)
-        self._unanswered: dict[tuple[int, AgentId, int], list[str]] = {}
+        self._unanswered: dict[tuple[int, AgentId], list[str]] = {}
 
     @property
     def waits_to_the_end(self) -> bool:
@@ -178,15 +179,20 @@ class Inbox(Leases):
         # A claim that no answer came to is made again under its old id: it may have been
         # carried out, and then it gets the same messages. Not in a child process, though: the
         # parent will ask for them.
-        key = (os.getpid(), agent_id, most)
-        call = self._unanswered_call(key) or new_call_id()
+        call = self._unanswered_call(agent_id) or new_call_id()
         command = self.claim_command(agent_id, call, most, visibility, staying=staying)
         try:
             [reply] = self._calls.run_command(agent_id, command)
         except BaseException:
-            self._unanswered.setdefault(key, []).append(call)
+            self._note_unanswered(agent_id, call)
             raise
-        return self._brought(agent_id, call, reply, visibility)
+        claim = self._brought(agent_id, call, reply, visibility)
+        surplus = [received.token for received in claim.messages[most:]]
+        if not surplus:
+            return claim
+        with contextlib.suppress(CoordinationError):  # then their leases pass
+            self.release_all(agent_id, surplus)  # it was made for more than is asked for now
+        return attrs.evolve(claim, messages=claim.messages[:most])
 
     def _brought(
         self, agent_id: AgentId, call: str, reply: Sequence[Any], visibility: float
@@ -235,9 +241,12 @@ class Inbox(Leases):
         self.news.received(agent_id, deliveries, visibility)
         return deliveries, None if due < 0 else due / 1_000_000
 
-    def _unanswered_call(self, key: tuple[int, AgentId, int]) -> str | None:
+    def _note_unanswered(self, agent_id: AgentId, call: str) -> None:
+        self._unanswered.setdefault((os.getpid(), agent_id), []).append(call)
+
+    def _unanswered_call(self, agent_id: AgentId) -> str | None:
         try:
-            return self._unanswered[key].pop()
+            return self._unanswered[os.getpid(), agent_id].pop()
         except (KeyError, IndexError):
             return None
 
@@ -298,7 +307,7 @@ class Inbox(Leases):
             [reply] = answered.following or [None]
         finally:
             if not isinstance(reply, list):
-                self._unanswered.setdefault((os.getpid(), agent_id, most), []).append(call)
+                self._note_unanswered(agent_id, call)
         if not isinstance(reply, list):
             return Claim([], 0)
         return self._brought(agent_id, call, cast("list[Any]", reply), visibility)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, cast
 
 from tta_agent_coordination.transport.wire import Connection
 
@@ -21,6 +21,7 @@ class Blocked:
         self._connection = connection
         # Of redis-py's connections, but not of those that fakeredis has in their place.
         self._channel: Any = getattr(connection, "channel", None)
+        self._keep_closed(keep=True)
         self.reply: Any = None
         self.following: list[Any] = []
 
@@ -29,6 +30,16 @@ class Blocked:
         if self._connection is None or self._is_closed:
             return True
         return self._connection.can_read(timeout)
+
+    def over(self) -> None:
+        """Note that no answer is waited for any more."""
+        self._keep_closed(keep=False)
+
+    def _keep_closed(self, *, keep: bool) -> None:
+        # Asked for an answer, redis-py opens a connection again that somebody is just closing, and
+        # none would ever come there.
+        if self._channel is not None:
+            cast("Any", self._connection).keep_closed = keep
 
     @property
     def _is_closed(self) -> bool:

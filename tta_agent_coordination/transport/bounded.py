@@ -52,10 +52,12 @@ class _Bounded:
 
     Attributes:
         channel: The socket of the current connection; None before the first.
+        keep_closed: Whether it is not to be opened again: an answer is waited for on this one.
     """
 
     socket_timeout: float | None
     channel: DeadlineSocket | None = None
+    keep_closed = False
 
     @property
     def socket_connect_timeout(self) -> float | None:
@@ -71,6 +73,8 @@ class _Bounded:
 
     def connect(self) -> None:
         """Connect, and leave nothing half done: Ctrl-C may come between AUTH and its answer."""
+        if self.keep_closed:
+            raise redis.ConnectionError("Connection closed while an answer was waited for")
         try:
             cast("Any", super()).connect()
         except BaseException:

@@ -187,6 +187,7 @@ class Gate:
                 connection.disconnect()
                 raise
             finally:
+                blocked.over()
                 self._release(pool, connection)
         except CoordinationError:  # of the body, which has calls of its own
             raise
@@ -251,6 +252,7 @@ class Gate:
             connection = pool.get_connection()
             try:
                 _send(connection, commands)
+                self._check_open()  # closing cuts off those under way, and this one came after
             except BaseException:
                 connection.disconnect()
                 self._release(pool, connection)
