@@ -223,7 +223,7 @@ def test_a_strict_coordinator_does_not_begin_without_a_server() -> None:
     with pytest.raises(CoordinatorUnavailableError):
         RedisMessageCoordinator.from_url(url, strict=True, call_timeout=0.5)
     with pytest.raises(TypeError, match="strict must be a bool"):
-        RedisMessageCoordinator(redis.Redis(), strict="yes")  # type: ignore[arg-type]
+        RedisMessageCoordinator(redis.Redis(), strict="yes")
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:

@@ -486,7 +486,7 @@ def test_one_whose_id_our_inbox_has_from_elsewhere_is_left(
         coordinator.send_message(PLANNER, WORKER, message)
     done, dead, _ = drain(coordinator)
     coordinator.ack(WORKER, done.token)
-    coordinator.nack(WORKER, dead.token, "permanent")  # type: ignore[arg-type]
+    coordinator.nack(WORKER, dead.token, "permanent")
     old.schedule(stored("mine-1"))
     old.reserve(stored("mine-2"), "t2", 1)
     old.bury(stored("mine-3"))

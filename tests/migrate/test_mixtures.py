@@ -138,8 +138,8 @@ def test_each_message_is_moved_once_and_nothing_is_lost(
 
 def check_attempts(client: object, prefix: str, by_id: dict[str, list[Copy]]) -> None:
     """The newest copy counts, of those that are no mere copies in the audit list."""
-    let_pass(client, prefix, WORKER, AHEAD + 10.0)  # type: ignore[arg-type]
-    with RedisMessageCoordinator(client, prefix, retry_attempts=10) as coordinator:  # type: ignore[arg-type]
+    let_pass(client, prefix, WORKER, AHEAD + 10.0)
+    with RedisMessageCoordinator(client, prefix, retry_attempts=10) as coordinator:
         received = coordinator.receive_many(WORKER, 100)
         letters = coordinator.dead_letters(WORKER)
     order = [one.message.priority for one in received]
