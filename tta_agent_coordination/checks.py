@@ -61,16 +61,21 @@ def strings(name: str, value: object) -> tuple[str, ...]:
 
 def plain_function(func: object, instead: str) -> None:
     """Refuse what has only begun its work when it returns; name what to use `instead`."""
+    if is_coroutine_function(func):
+        raise TypeError(f"{describe(func)} is asynchronous: use {instead}")
+
+
+def is_coroutine_function(func: object) -> bool:
+    """Whether a function is to be awaited; refuse one that works only while it is iterated over."""
     if not callable(func):
         raise TypeError(f"a function is needed, not {describe(func)}")
-    for each in (func, getattr(func, "__call__", None)):  # noqa: B004 - of an object, its method
-        if inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each):
-            raise TypeError(f"{describe(func)} is asynchronous: use {instead}")
-        if inspect.isgeneratorfunction(each):
-            raise TypeError(
-                f"{describe(func)} is a generator function, which works only while somebody "
-                "iterates over it: use a function that returns when the work is done"
-            )
+    each = (func, getattr(func, "__call__", None))  # noqa: B004 - of an object, its method
+    if any(inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one) for one in each):
+        raise TypeError(
+            f"{describe(func)} is a generator function, which works only while somebody iterates "
+            "over it: use a function that returns when the work is done"
+        )
+    return any(map(inspect.iscoroutinefunction, each))
 
 
 def describe(value: object) -> str:

@@ -310,7 +310,7 @@ class Asynchronous:
     ("func", "why"),
     [
         (coroutine, "is asynchronous: use tta_agent_coordination.aio.AsyncCircuitBreaker"),
-        (async_generator, "is asynchronous"),
+        (async_generator, "generator function"),
         (functools.partial(coroutine), "is asynchronous"),
         (Asynchronous(), "is asynchronous"),
         (generator, "is a generator function"),

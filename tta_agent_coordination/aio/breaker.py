@@ -227,16 +227,8 @@ class AsyncCircuitBreaker:
 
     def _runner(self, func: Callable[P, Any]) -> Callable[P, Coroutine[Any, Any, Any]]:
         """Return how to call `func` without holding up the loop."""
-        if not callable(func):
-            raise TypeError(f"a function is needed, not {checks.describe(func)}")
-        for each in (func, getattr(func, "__call__", None)):  # noqa: B004 - of an object, its method
-            if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
-                raise TypeError(
-                    f"{checks.describe(func)} is a generator function, which works only while "
-                    "somebody iterates over it: use a function that returns when the work is done"
-                )
-            if inspect.iscoroutinefunction(each):
-                return cast("Callable[P, Coroutine[Any, Any, Any]]", func)
+        if checks.is_coroutine_function(func):
+            return cast("Callable[P, Coroutine[Any, Any, Any]]", func)
         return functools.partial(self._in_a_thread, func)
 
     async def _in_a_thread(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> Any:
