@@ -112,6 +112,13 @@ def test_an_extension_that_was_not_confirmed_proves_nothing() -> None:
     assert problems([*sent(0), FIRST, *asked, second], end) == []
 
 
+def test_an_extension_of_a_later_lease_does_not_lengthen_an_earlier_one() -> None:
+    second = received(10 + LEASE, process="c2", attempts=2)
+    extended = settled(20 + LEASE, "extend", second, lease=2 * LEASE)
+
+    assert problems([*sent(0), FIRST, second, *extended], End(stored={"m-1"})) == []
+
+
 def test_a_delivery_after_a_nack_is_explained() -> None:
     second = received(40, process="c2", attempts=2)
     events = [*sent(0), FIRST, *settled(20, "nack", FIRST), second]
@@ -164,6 +171,12 @@ def test_the_order_of_sending_is_the_order_of_first_deliveries() -> None:
 
     assert "m-2: came before m-1" in complaint([*events, early, late], ALL)
     assert problems([*events, early, late], replace(ALL, replies_lost=True)) == []
+
+
+def test_what_comes_in_the_order_of_sending_is_well() -> None:
+    events = [*sent(0), *sent(2, "m-2"), FIRST, received(11, "m-2")]
+
+    assert problems(events, End(stored={"m-1", "m-2"})) == []
 
 
 def test_the_order_holds_within_one_step_too() -> None:

@@ -23,7 +23,7 @@ from tests.circuit.given import (
 )
 from tests.conftest import OwnServers
 from tests.support.servers import Client
-from tests.support.waiting import eventually
+from tests.support.waiting import SLACK, eventually
 from tta_agent_coordination import CircuitBreaker, CircuitBreakerConfig, policy
 from tta_agent_coordination.circuit.config import DEFAULT_CALL_TIMEOUT
 from tta_agent_coordination.keys import Keys
@@ -198,7 +198,7 @@ def test_an_outage_holds_a_call_up_by_the_call_timeout_and_then_not_at_all(
     getattr(proxy, how)()
     began = time.monotonic()
     fails(breaker)
-    assert time.monotonic() - began < DEFAULT_CALL_TIMEOUT + 0.4
+    assert time.monotonic() - began < DEFAULT_CALL_TIMEOUT + SLACK
     proxy.forget()
     before = proxy.connections
     for _ in range(20):

@@ -40,7 +40,7 @@ from tta_agent_coordination.proxy import FaultProxy
 
 pytestmark = pytest.mark.guarantee("2.12")
 
-PROMPT = 0.03
+PROMPT = 0.06
 """Seconds, for a median: a few milliseconds, and what a machine of CI adds to them."""
 SOON = 2.0
 """Seconds, for one: far below the 9 s after which a consumer looks by itself."""
@@ -82,7 +82,7 @@ def test_without_a_wait_the_answer_comes_at_once(coordinator: RedisMessageCoordi
     coordinator.receive(WORKER)
     answer, took = timed(lambda: coordinator.receive(WORKER))
     assert answer is None
-    assert took < 0.5
+    assert took < SOON
 
 
 @pytest.mark.parametrize("wait", [0.01, 0.25])
@@ -91,7 +91,7 @@ def test_a_wait_for_nothing_takes_as_long_as_asked(
 ) -> None:
     answer, took = timed(lambda: coordinator.receive_many(WORKER, 5, wait=wait))
     assert answer == []
-    assert wait <= took < wait + 0.5
+    assert wait <= took < wait + SOON
 
 
 def test_what_is_there_is_not_waited_for(coordinator: RedisMessageCoordinator) -> None:
@@ -273,7 +273,7 @@ def test_the_last_lease_that_ends_is_no_message(make: Make) -> None:
     take(coordinator, lease=0.1)
     answer, took = timed(lambda: coordinator.receive(WORKER, wait=0.3))
     assert answer is None
-    assert 0.3 <= took < 1
+    assert 0.3 <= took < 0.3 + SOON
     assert coordinator.stats(WORKER).dead == 1
 
 
@@ -368,12 +368,12 @@ def test_a_wait_past_the_time_out_of_a_socket_does_not_become_a_poll(
 def test_a_wait_leaves_other_calls_alone(
     coordinator: RedisMessageCoordinator, blocked: Callable[[int], None]
 ) -> None:
-    with waiting(coordinator, 0.3) as answer:
+    with waiting(coordinator) as answer:
         blocked(1)
         for _ in range(10):
-            _, took = timed(lambda: coordinator.stats(WORKER))
-            assert took < 0.25
-        assert answer() is None
+            coordinator.stats(WORKER)
+        send(coordinator, 1)
+        assert numbers([answer()]) == [1], "the calls before it did not wait for it to end"
 
 
 def test_a_server_that_forgets_its_scripts_meanwhile_wakes_all_the_same(

@@ -83,10 +83,8 @@ def test_the_fifth_failure_in_a_row_opens_it_the_first_of_each_call_not_counted(
     assert proxy.connections == 8
 
     # then five are exceeded, and nothing more is tried
-    began = time.monotonic()
     with pytest.raises(CoordinatorCircuitOpenError) as caught:
         coordinator.stats(INBOX)
-    assert time.monotonic() - began < 0.2
     assert proxy.connections == 8
     assert isinstance(caught.value, CircuitBreakerOpenError)
     assert isinstance(caught.value, CoordinatorUnavailableError)

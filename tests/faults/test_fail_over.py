@@ -18,10 +18,10 @@ from tests.faults.calls import CALLS, INBOX, SENDER, Stage, message
 from tests.faults.conftest import Coordinators
 from tests.faults.test_gate import taking
 from tests.faults.test_threads import beside
-from tests.faults.traffic import SLACK, Traffic, until_it_works
+from tests.faults.traffic import Traffic, until_it_works
 from tests.support.sentinels import NAME, Sentinels
 from tests.support.servers import LocalServer, binary_of
-from tests.support.waiting import eventually, holds_within
+from tests.support.waiting import SLACK, eventually, holds_within
 from tta_agent_coordination import (
     Agent,
     AgentId,

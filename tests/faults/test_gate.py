@@ -12,15 +12,13 @@ from tests.faults.calls import CALLS, INBOX, INBOXES, SENDER, Call, Stage, messa
 from tests.faults.conftest import Coordinators
 from tests.faults.test_lost_replies import describe
 from tests.support.backends import Backend
-from tests.support.waiting import eventually
+from tests.support.waiting import SLACK, eventually
 from tta_agent_coordination import CoordinatorUnavailableError, RedisMessageCoordinator
 from tta_agent_coordination.proxy import Command, FaultProxy
 from tta_agent_coordination.transport import gate, scripts
 from tta_agent_coordination.transport.link import Link
 
 CALL_TIMEOUT = 0.6
-SLACK = 0.5
-"""Seconds of a busy machine's own."""
 
 
 @contextmanager

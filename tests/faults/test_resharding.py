@@ -11,9 +11,9 @@ from tests.faults.conftest import Coordinators
 from tests.faults.test_fail_over import waiting_at
 from tests.faults.test_gate import taking
 from tests.faults.test_threads import beside
-from tests.faults.traffic import SLACK, Traffic
+from tests.faults.traffic import Traffic
 from tests.support.servers import LocalCluster, LocalServer, binary_of
-from tests.support.waiting import eventually
+from tests.support.waiting import SLACK, eventually
 from tta_agent_coordination import ReceivedMessage, RedisMessageCoordinator
 from tta_agent_coordination.keys import Keys
 from tta_agent_coordination.transport.gate import Command

@@ -16,8 +16,6 @@ from tta_agent_coordination import (
 
 PRODUCERS = CONSUMERS = 2
 LEASE = 3.0
-SLACK = 1.0
-"""Seconds of a busy machine's own, beyond the time-out of a call."""
 PAUSE = 0.005
 
 

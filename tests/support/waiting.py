@@ -7,6 +7,9 @@ from collections.abc import Callable
 POLL_INTERVAL = 0.005
 """Seconds between two looks."""
 
+SLACK = 2.0
+"""Seconds that a busy machine may add to any wait: no bound on wall time is tighter."""
+
 
 def holds_within(timeout: float, condition: Callable[[], object]) -> bool:
     """Whether ``condition()`` becomes true within ``timeout`` seconds."""
