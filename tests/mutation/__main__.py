@@ -34,11 +34,12 @@ def main() -> int:
         copies = [_copy(home / f"copy{i}") for i in range(options.jobs)]
         baseline = measure(_copy(home / "baseline"), jobs=options.jobs)
         chosen = _chosen(options)
-        results = _try_all(chosen, baseline, copies)
-        rows = [_row(mutant, verdict) for mutant, verdict in results]
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1), "utf-8")
-    score = _report(rows)
+        rows = _tried_before(options.json, chosen)
+        left = [mutant for mutant in chosen if mutant.digest not in rows]
+        for mutant, verdict in _try_all(left, baseline, copies):
+            rows[mutant.digest] = row = _row(mutant, verdict)
+            _keep(row, options.json)
+    score = _report(list(rows.values()))
     return int(score < options.at_least)
 
 
@@ -49,7 +50,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of the sample (default: 1)")
     parser.add_argument("--jobs", type=int, default=2, help="mutants tried at once (default: 2)")
     parser.add_argument("--at-least", type=float, default=90.0, help="score in percent")
-    parser.add_argument("--json", type=Path, help="write every verdict to this file")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        help="file of verdicts, a line each; gone on with",
+    )
     parser.add_argument("--work", type=Path, help="keep copies and baseline in this folder")
     return parser.parse_args()
 
@@ -67,7 +72,23 @@ def _chosen(options: argparse.Namespace) -> list[Mutant]:
             mutants = choice.sample(mutants, options.sample)
         print(f"{len(mutants)} mutants of {suffix} files", flush=True)
         chosen += mutants
+    choice.shuffle(chosen)  # what is stopped half way is a sample
     return chosen
+
+
+def _tried_before(file: Path | None, chosen: list[Mutant]) -> dict[str, dict[str, object]]:
+    """Return the verdicts of an earlier run that was stopped, of those that are asked for."""
+    if file is None or not file.exists():
+        return {}
+    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    wanted = {mutant.digest for mutant in chosen}
+    return {row["digest"]: row for row in rows if row["digest"] in wanted}
+
+
+def _keep(row: dict[str, object], file: Path | None) -> None:
+    if file is not None:
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(row) + "\n")
 
 
 def _all_mutants(suffix: str, only: str, choice: random.Random) -> Iterator[Mutant]:
@@ -143,6 +164,7 @@ def _excuse(mutant: Mutant) -> str | None:
 def _row(mutant: Mutant, verdict: Verdict) -> dict[str, object]:
     excuse = _excuse(mutant) if verdict is Verdict.SURVIVED else None
     return {
+        "digest": mutant.digest,
         "path": mutant.path,
         "line": mutant.line,
         "kind": mutant.kind,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 
 import attrs
 
@@ -24,6 +25,11 @@ class Mutant:
     kind: str
     before: str
     source: str
+
+    @property
+    def digest(self) -> str:
+        """Tells it from every other one."""
+        return hashlib.sha256(f"{self.path}\n{self.source}".encode()).hexdigest()[:16]
 
     def diff(self, original: str) -> str:
         """Return the change as a unified diff without context."""
