@@ -1,6 +1,7 @@
-"""Fixtures for every test, and two that let no test leave a thread or a connection behind."""
+"""Fixtures for every test, and some that let no test leave a thread or a connection behind."""
 
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from tests.support.servers import Client, LocalServer, binary_of
 from tests.support.waiting import holds_within
 from tta_agent_coordination.proxy import FaultProxy
 
-TIDY_UP_TIME = 2.0
+TIDY_UP_TIME = 5.0
 """Seconds that threads and connections get to end after a test."""
 
 OwnServers = Callable[..., LocalServer]
@@ -58,6 +59,14 @@ def no_connection_left_behind(servers: Servers) -> Iterator[None]:
     yield
     tidy = holds_within(TIDY_UP_TIME, lambda: servers.connections() <= before)
     assert tidy, f"connections left behind: {sorted(servers.connections() - before)}"
+
+
+@pytest.fixture(autouse=True)
+def tracing_left_on() -> Iterator[None]:
+    """Fail the test after which coverage is measured no more."""
+    before = sys.gettrace()
+    yield
+    assert sys.gettrace() is before, f"it left {sys.gettrace()} in place of {before}"
 
 
 @pytest.fixture

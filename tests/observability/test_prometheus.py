@@ -124,13 +124,14 @@ def test_handlers_and_requests_are_timed(
         return {}
 
     serve(Acting(act), counted)
-    counted.request(SENDER, ONE, {}, timeout=LONG)
-    counted.send_message(SENDER, ONE, message(to=ONE))
 
     def ended(outcome: str) -> float | None:
         return value("tta_handler_seconds_count", agent_type="worker", outcome=outcome)
 
-    eventually(lambda: (ended("done"), ended("rejected")) == (1, 1))
+    counted.request(SENDER, ONE, {}, timeout=LONG)
+    eventually(lambda: ended("done") == 1)
+    counted.send_message(SENDER, ONE, message(to=ONE))
+    eventually(lambda: ended("rejected") == 1)
     assert busy == [1, 1]
     assert value("tta_handlers_busy", agent_type="worker") == 0
     assert value("tta_request_seconds_count", agent_type="worker", outcome="answered") == 1
