@@ -1,4 +1,4 @@
-"""A plugin of pytest that writes down how long each test takes that passes: ``-p tests.mutation.recorder``."""
+"""A plugin of pytest, ``-p tests.mutation.recorder``, that notes how long tests that pass take."""
 
 import json
 import os
