@@ -14,6 +14,8 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from types import MethodType
+from typing import cast
 
 logger = logging.getLogger("tta_agent_coordination")
 
@@ -21,19 +23,29 @@ Method = Callable[[], None]
 
 
 class _Methods:
-    """Bound methods; each is forgotten with the object that it belongs to."""
+    """Bound methods; each is forgotten with the object that it belongs to.
+
+    A `weakref.WeakMethod` would do, but complains on standard error when the object lives until
+    the interpreter ends.
+    """
 
     def __init__(self) -> None:
-        self._known: set[weakref.WeakMethod[Method]] = set()
+        self._known: dict[object, tuple[weakref.ref[object], Callable[[object], None]]] = {}
 
     def add(self, method: Method) -> None:
-        self._known.add(weakref.WeakMethod(method, self._known.discard))
+        key, known = object(), self._known
+
+        def forget(_owner: weakref.ref[object]) -> None:
+            known.pop(key, None)
+
+        bound = cast("MethodType", method)
+        known[key] = (weakref.ref(bound.__self__, forget), bound.__func__)
 
     def call(self) -> None:
-        for known in list(self._known):
-            method = known()
-            if method is not None:
-                _call(method)
+        for known, function in self._known.copy().values():
+            owner = known()
+            if owner is not None:
+                _call(MethodType(function, owner))
 
 
 def _call(method: Method) -> None:

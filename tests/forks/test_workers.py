@@ -217,7 +217,7 @@ def test_a_fork_that_python_is_not_told_of_is_warned_of_in_the_child(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     worker = serve(Scripted(), coordinator)
-    monkeypatch.setattr(forks._before, "_known", set())
+    monkeypatch.setattr(forks._before, "_known", {})
     assert "greeter:1 was started before a fork" in in_child(lambda: caplog.text)
     assert caplog.text == ""
     assert worker.health().running

@@ -4,6 +4,7 @@ import gc
 import os
 import select
 import signal
+import subprocess
 import sys
 import threading
 import weakref
@@ -77,15 +78,40 @@ def test_nothing_is_kept_alive_for_being_told() -> None:
     assert len(forks._before._known) < known
 
 
+_LEFT_AT_THE_END = """
+import redis
+from tta_agent_coordination import Agent, AgentId, AgentWorker, RedisMessageCoordinator
+
+class Idle(Agent):
+    agent_id = AgentId("idle")
+    def process(self, payload):
+        return payload
+
+worker = AgentWorker(Idle(), RedisMessageCoordinator(redis.Redis()))
+"""
+
+
+def test_what_lives_until_the_interpreter_ends_goes_without_a_word() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _LEFT_AT_THE_END],
+        capture_output=True,
+        text=True,
+        timeout=60.0,
+        check=True,
+    )
+
+    assert (ended.stdout, ended.stderr) == ("", "")
+
+
 def test_one_that_went_meanwhile_is_passed_over() -> None:
     methods = forks._Methods()
     told = Told()
-    known = weakref.WeakMethod(told.tell)
-    methods._known.add(known)
+    gone = weakref.ref(told)
+    methods._known["it"] = (gone, lambda owner: pytest.fail(f"{owner} was called"))
     del told
     gc.collect()
     methods.call()
-    assert known() is None
+    assert gone() is None
 
 
 def test_a_child_that_python_was_not_told_of_is_told_when_it_notices(

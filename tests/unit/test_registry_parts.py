@@ -11,6 +11,7 @@ from tests.registry.given import ONE, PATIENCE, TWO, Hanging, Plain, Stateful
 from tests.support.waiting import eventually
 from tta_agent_coordination import AgentLoad, AgentRecord, Liveness, RestartPolicy
 from tta_agent_coordination.events import Events
+from tta_agent_coordination.registry.catalog import described
 from tta_agent_coordination.registry.events import changes
 from tta_agent_coordination.registry.heart import Heart
 from tta_agent_coordination.registry.local import LocalAgent, LocalAgents
@@ -77,6 +78,20 @@ def test_changes_are_named(
     found = list(changes(old, new))
     assert [event.type.value for event in found] == expected
     assert all(event.record == (new or old)[ONE] for event in found)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ((None, None, None, ()), "any at all"),
+        ((None, "fly", None, ("en", "de")), "capability fly, tags en de"),
+        (("bird", "fly", "2.0.0", ()), "type bird, capability fly, version at least 2.0.0"),
+    ],
+)
+def test_what_nobody_fits_is_said_without_what_was_not_asked_for(
+    wanted: tuple[Any, Any, Any, tuple[str, ...]], words: str
+) -> None:
+    assert described(*wanted) == words
 
 
 def test_changes_come_in_the_order_of_ids() -> None:

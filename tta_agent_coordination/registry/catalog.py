@@ -48,6 +48,19 @@ class Wanted:
 _ANYTHING = Wanted()
 
 
+def described(
+    agent_type: str | None, capability: str | None, min_version: str | None, tags: Sequence[str]
+) -> str:
+    """Return in words what somebody looked for."""
+    wanted = {
+        "type": agent_type,
+        "capability": capability,
+        "version at least": min_version,
+        "tags": " ".join(tags),
+    }
+    return ", ".join(f"{name} {value}" for name, value in wanted.items() if value) or "any at all"
+
+
 def least_loaded_first(records: Iterable[AgentRecord]) -> list[AgentRecord]:
     """Return records in the order in which agents should be given work."""
     return sorted(records, key=lambda record: (record.load.order, str(record.agent_id)))

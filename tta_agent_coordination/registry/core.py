@@ -163,8 +163,8 @@ class RedisAgentRegistry(AgentRegistry):
         found = self.discover(agent_type, capability=capability, min_version=min_version, tags=tags)
         if not found:
             raise AgentNotFoundError(
-                f"no agent is alive that fits: type {agent_type}, capability {capability}, "
-                f"version {min_version}, tags {list(tags)}"
+                "no agent is alive that fits: "
+                f"{catalog.described(agent_type, capability, min_version, tags)}"
             )
         return found[0].agent_id
 
