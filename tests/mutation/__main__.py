@@ -12,12 +12,13 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
 from tests.mutation import lua_mutants, python_mutants
 from tests.mutation.baseline import Baseline, measure
-from tests.mutation.mutant import Mutant
+from tests.mutation.mutant import Maker, Mutant
 from tests.mutation.trial import Verdict, copy_tree, tried
 
 ROOT = Path(__file__).parents[2]
@@ -67,9 +68,11 @@ def _chosen(options: argparse.Namespace) -> list[Mutant]:
     choice = random.Random(options.seed)
     chosen: list[Mutant] = []
     for suffix in (".py", ".lua"):
-        mutants = list(_all_mutants(suffix, options.only, choice))
-        if options.sample is not None and options.sample < len(mutants):
-            mutants = choice.sample(mutants, options.sample)
+        makers = list(_makers(suffix, options.only, choice))
+        if options.sample is not None and options.sample < len(makers):
+            print(f"of {len(makers)} places ", end="")
+            makers = choice.sample(makers, options.sample)
+        mutants = [mutant for make in makers if (mutant := make()) is not None]
         print(f"{len(mutants)} mutants of {suffix} files", flush=True)
         chosen += mutants
     choice.shuffle(chosen)  # what is stopped half way is a sample
@@ -91,15 +94,19 @@ def _keep(row: dict[str, object], file: Path | None) -> None:
             lines.write(json.dumps(row) + "\n")
 
 
-def _all_mutants(suffix: str, only: str, choice: random.Random) -> Iterator[Mutant]:
+def _makers(suffix: str, only: str, choice: random.Random) -> Iterator[Maker]:
     for file in sorted((ROOT / PACKAGE).rglob(f"*{suffix}")):
         path = file.relative_to(ROOT).as_posix()
         if file.name not in _NO_TESTS_OF_THEIR_OWN and re.search(only, path):
             source = file.read_text("utf-8")
             if suffix == ".lua":
-                yield from lua_mutants.mutants_of(path, source)
+                yield from (partial(_itself, each) for each in lua_mutants.mutants_of(path, source))
             else:
-                yield from python_mutants.mutants_of(path, source, choice)
+                yield from python_mutants.makers_of(path, source, choice)
+
+
+def _itself(mutant: Mutant) -> Mutant:
+    return mutant
 
 
 def _try_all(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from collections.abc import Callable
 
 import attrs
 
@@ -37,3 +38,7 @@ class Mutant:
             original.splitlines(), self.source.splitlines(), self.path, self.path, "", "", 0, ""
         )
         return "\n".join(lines)
+
+
+Maker = Callable[[], Mutant | None]
+"""Makes a mutant, or None where the change cannot be made: making them all takes minutes."""

@@ -3,13 +3,14 @@
 import ast
 import random
 from collections.abc import Iterator
+from functools import partial
 
 import cosmic_ray.plugins
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.operators.operator import Operator
 
-from tests.mutation.mutant import Mutant
+from tests.mutation.mutant import Maker, Mutant
 
 Span = tuple[tuple[int, int], tuple[int, int]]
 
@@ -20,8 +21,8 @@ _IDENTITY = ("_Is_Eq", "_IsNot_NotEq", "_Eq_Is", "_NotEq_IsNot")
 """``x is None`` and ``x == None`` say the same of everything in this package."""
 
 
-def mutants_of(path: str, source: str, choice: random.Random) -> Iterator[Mutant]:
-    """Yield one mutant for each place of `source` and kind of change that fits there.
+def makers_of(path: str, source: str, choice: random.Random) -> Iterator[Maker]:
+    """Yield what makes a mutant, for each place of `source` and kind of change that fits there.
 
     Args:
         path: Of the file, from the root.
@@ -37,11 +38,18 @@ def mutants_of(path: str, source: str, choice: random.Random) -> Iterator[Mutant
                 if not any(start <= span[0] < end for start, end in unseen):
                     by_place.setdefault((span, _family(name)), []).append((name, occurrence))
     for (span, _), changes in sorted(by_place.items()):
-        name, occurrence = choice.choice(changes)
+        yield partial(_mutant, path, source, span[0][0], *choice.choice(changes))
+
+
+def _mutant(path: str, source: str, line: int, name: str, occurrence: int) -> Mutant | None:
+    try:
         changed = mutate_code(source, _operator(name), occurrence)
-        if changed is not None and changed != source:
-            before = source.splitlines()[span[0][0] - 1].strip()
-            yield Mutant(path, span[0][0], name.removeprefix("core/"), before, changed)
+    except AttributeError:  # of cosmic-ray: it cannot replace an exception of another module
+        return None
+    if changed is None or changed == source:
+        return None
+    before = source.splitlines()[line - 1].strip()
+    return Mutant(path, line, name.removeprefix("core/"), before, changed)
 
 
 def _operator(name: str) -> Operator:
