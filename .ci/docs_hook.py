@@ -28,6 +28,7 @@ PAGES = {
 API = {
     "The package": "tta_agent_coordination",
     "asyncio": "tta_agent_coordination.aio",
+    "An embedded server": "tta_agent_coordination.embedded",
     "Your tests": "tta_agent_coordination.testing",
     "Flask": "tta_agent_coordination.flask",
     "Django": "tta_agent_coordination.django",
@@ -79,6 +80,8 @@ def _page_of(file: str) -> str | None:
         return file.removeprefix("docs/")
     if file.startswith("examples"):
         return "examples.md"
+    if file.startswith("tta_agent_coordination/") and file.endswith(".py"):
+        return "api.md"
     return "license.md" if file == "LICENSE" else None
 
 
