@@ -218,9 +218,9 @@ def test_others_go_on_with_what_a_worker_that_ends_did_not_begin(
 def test_a_handler_that_holds_the_interpreter_keeps_its_lease_and_its_registration(
     server: LocalServer, coordinator: RedisMessageCoordinator, start: Start
 ) -> None:
-    # given a process in which no thread but one can run for 3 s: a lease of 30 s, a ttl of 5 s
-    process = start("--lease", "30", "--heartbeat-ttl", "5")
-    with RedisAgentRegistry(server.client(), PREFIX, heartbeat_ttl_s=5.0) as registry:
+    # given a process in which no thread but one can run for 3 s: a lease of 30 s, a ttl of 15 s
+    process = start("--lease", "30", "--heartbeat-ttl", "15")
+    with RedisAgentRegistry(server.client(), PREFIX, heartbeat_ttl_s=15.0) as registry:
         eventually(lambda: registry.get(OWN), timeout=END_TIMEOUT)
         seen: list[tuple[Liveness, bool]] = []
         send(coordinator, AgentMessage(ASKER, OWN, {"hold": 3.0}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tta_agent_coordination import policy
 from tta_agent_coordination.coordinator.calls import (
@@ -41,35 +42,35 @@ class Feed:
         self._interrupt = calls.keys.interrupt(self._anchor, new_call_id())
         self._unanswered: dict[AgentId, str] = {}
         self._due: dict[AgentId, float] = {}
+        self._first = self._anchor
+        self._looked = 0
         self._turns = 0
         self._dropped: set[AgentId] = set()
 
     def exchange(self, acks: Acks, most: int, visibility: float) -> tuple[list[Fetched], Refused]:
-        """Acknowledge what is done and claim up to `most` messages of one inbox.
+        """Acknowledge what is done and claim up to `most` messages, in one round trip if there are.
 
-        The inbox that gave messages last is asked in the same round trip, the others when it has
-        none; now and then another one is asked first, so that none starves.
+        The inbox that gave messages last is asked first, the others one by one if it has none.
 
         Returns:
             The messages with their inboxes, and what was not there to be acknowledged any more.
         """
-        self._turns += 1
         if self._dropped:
             self._drop()
-        if self._turns % _LOOK_ELSEWHERE == 0:
-            self.agent_ids = [*self.agent_ids[1:], *self.agent_ids[:1]]
-        if not self.agent_ids:
-            return [], self.ack(acks)
-        refused: Refused = []
-        found: list[Fetched] = []
-        for position, agent_id in enumerate(self.agent_ids):
-            more, found = self._claim(agent_id, most, visibility, acks)
-            refused += more
-            acks = {}
+        shares = self._shares(most)
+        found, refused = self._claim(shares, acks, visibility)
+        for agent_id in self.agent_ids:
             if found:
-                self._ask_first(position)
                 break
+            if agent_id not in shares:
+                found, _ = self._claim({agent_id: most}, {}, visibility)
         return found, refused
+
+    @property
+    def has_more(self) -> bool:
+        """Whether an inbox had more when it was asked last, or something is due by now."""
+        now = time.monotonic()
+        return any(due <= now for due in self._due.values())
 
     def ack(self, acks: Acks) -> Refused:
         """Acknowledge without claiming; from any thread."""
@@ -118,31 +119,64 @@ class Feed:
         self.pass_on()
         self._gate.run(self._interrupt, Command(("DEL", self._interrupt)))
 
+    def _shares(self, most: int) -> dict[AgentId, int]:
+        """Return whom to ask, and for how many.
+
+        The inbox that gave messages last; now and then another one as well, so that none starves.
+        """
+        if self._first not in self.agent_ids:
+            self._first = next(iter(self.agent_ids), self._first)
+        self._turns += 1
+        if len(self.agent_ids) < 2 or self._turns % _LOOK_ELSEWHERE:
+            return {self._first: most} if self.agent_ids else {}
+        another = self._another()
+        return {self._first: most - 1, another: 1} if most > 1 else {another: 1}
+
+    def _another(self) -> AgentId:
+        """Return each inbox in turn, but for the one that is asked anyway."""
+        while True:
+            self._looked = (self._looked + 1) % len(self.agent_ids)
+            if self.agent_ids[self._looked] != self._first:
+                return self.agent_ids[self._looked]
+
     def _claim(
-        self, agent_id: AgentId, most: int, visibility: float, acks: Acks
-    ) -> tuple[Refused, list[Fetched]]:
-        # As in Inbox: a claim without an answer is made again under its old id.
-        call = self._unanswered.pop(agent_id, None) or new_call_id()
-        done = acks.get(agent_id, ())
-        others = {other: several for other, several in acks.items() if other != agent_id}
-        claim = self.inbox.claim_command(agent_id, call, most, visibility, staying=True, done=done)
-        try:
-            *answers, reply = self._gate.run(
-                self._calls.key(agent_id), *self._ack_commands(others), claim
+        self, shares: Mapping[AgentId, int], acks: Acks, visibility: float
+    ) -> tuple[list[Fetched], Refused]:
+        apart = {agent_id: done for agent_id, done in acks.items() if agent_id not in shares}
+        commands, calls = self._ack_commands(apart), dict[AgentId, str]()
+        for agent_id, most in shares.items():
+            # As in Inbox: a claim without an answer is made again under its old id.
+            call = calls[agent_id] = self._unanswered.pop(agent_id, None) or new_call_id()
+            done = acks.get(agent_id, ())
+            commands.append(
+                self.inbox.claim_command(agent_id, call, most, visibility, staying=True, done=done)
             )
+        try:
+            replies = self._gate.run(self._calls.key(self._anchor), *commands)
         except BaseException:
-            self._unanswered[agent_id] = call
+            self._unanswered |= calls
             raise
-        if done:
-            others[agent_id] = done
-            answers.append(reply[0])
-            reply = reply[1:]
-        refused = self._refused(others, answers)
+        answers, brought = replies[: len(apart)], replies[len(apart) :]
+        for position, agent_id in enumerate(calls):
+            if agent_id in acks:
+                apart[agent_id] = acks[agent_id]
+                answer, *brought[position] = brought[position]
+                answers.append(answer)
+        refused, found = self._refused(apart, answers), list[Fetched]()
+        for (agent_id, call), reply in zip(calls.items(), brought, strict=True):
+            found += self._read(agent_id, call, reply, visibility)
+        return found, refused
+
+    def _read(
+        self, agent_id: AgentId, call: str, reply: Sequence[Any], visibility: float
+    ) -> list[Fetched]:
         deliveries, due = self.inbox.read_claim(agent_id, call, reply, visibility)
         self._due.pop(agent_id, None)
         if due is not None:
             self._due[agent_id] = time.monotonic() + due
-        return refused, [(agent_id, delivery) for delivery in deliveries]
+        if deliveries:
+            self._first = agent_id
+        return [(agent_id, delivery) for delivery in deliveries]
 
     def _ack_commands(self, acks: Acks) -> list[Command]:
         return [self.inbox.ack_command(agent_id, several) for agent_id, several in acks.items()]
@@ -150,9 +184,13 @@ class Feed:
     def _refused(self, acks: Acks, replies: Sequence[Sequence[int]]) -> Refused:
         refused: Refused = []
         for (agent_id, several), answers in zip(acks.items(), replies, strict=True):
-            outcomes = [OUTCOMES[answer] for answer in answers]
+            outcomes = map(OUTCOMES.__getitem__, answers)
             self.inbox.news.acked(agent_id, (one.raw_id for one in several), outcomes)
-            refused += [pair for pair in zip(several, outcomes, strict=True) if not pair[1]]
+            refused += [
+                (one, OUTCOMES[answer])
+                for one, answer in zip(several, answers, strict=True)
+                if answer < 0
+            ]
         return refused
 
     def _drop(self) -> None:
@@ -161,10 +199,6 @@ class Feed:
             self.agent_ids = [kept for kept in self.agent_ids if kept != agent_id]
             self._due.pop(agent_id, None)
             self.inbox.recover_some(agent_id)  # a wake-up that came here is for somebody else
-
-    def _ask_first(self, position: int) -> None:
-        first = self.agent_ids[position]
-        self.agent_ids = [first, *self.agent_ids[:position], *self.agent_ids[position + 1 :]]
 
     def _alarm(self, within: float) -> float | None:
         """Return the seconds until something is due, None if that is not `within` so many."""

@@ -130,7 +130,7 @@ class Leases:
         agent_id: AgentId,
         tokens: Sequence[str],
         options: tuple[int, int],
-        tell: Callable[[AgentId, Iterable[bytes], Sequence[LeaseOutcome]], None],
+        tell: Callable[[AgentId, Iterable[bytes], Iterable[LeaseOutcome]], None],
     ) -> list[LeaseOutcome]:
         pairs = [records.split_token(token) for token in tokens]
         known = [pair for pair in pairs if pair is not None]

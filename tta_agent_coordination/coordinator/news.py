@@ -55,19 +55,19 @@ class News:
             )
 
     def acked(
-        self, inbox: AgentId, message_ids: Iterable[bytes], outcomes: Sequence[LeaseOutcome]
+        self, inbox: AgentId, message_ids: Iterable[bytes], outcomes: Iterable[LeaseOutcome]
     ) -> None:
         """Messages were acknowledged."""
         self._settled(MessageAcked, inbox, message_ids, outcomes)
 
     def renewed(
-        self, inbox: AgentId, message_ids: Iterable[bytes], outcomes: Sequence[LeaseOutcome]
+        self, inbox: AgentId, message_ids: Iterable[bytes], outcomes: Iterable[LeaseOutcome]
     ) -> None:
         """Leases were to be renewed."""
         self._settled(LeaseRenewed, inbox, message_ids, outcomes)
 
     def released(
-        self, inbox: AgentId, message_ids: Iterable[bytes], outcomes: Sequence[LeaseOutcome]
+        self, inbox: AgentId, message_ids: Iterable[bytes], outcomes: Iterable[LeaseOutcome]
     ) -> None:
         """Messages were given back unhandled."""
         self._settled(MessageReleased, inbox, message_ids, outcomes)
@@ -146,7 +146,7 @@ class News:
         kind: Settled,
         inbox: AgentId,
         message_ids: Iterable[bytes],
-        outcomes: Sequence[LeaseOutcome],
+        outcomes: Iterable[LeaseOutcome],
     ) -> None:
         if not self._events.observers:
             return

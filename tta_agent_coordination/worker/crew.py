@@ -13,7 +13,7 @@ from tta_agent_coordination import checks, threads
 from tta_agent_coordination.agents.agent import AgentProxy
 from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
 from tta_agent_coordination.identity import AgentId
-from tta_agent_coordination.worker.desk import Desk
+from tta_agent_coordination.worker.desk import Desk, Turn
 from tta_agent_coordination.worker.fetcher import Fetcher
 from tta_agent_coordination.worker.handling import Handling
 from tta_agent_coordination.worker.loop import WorkerLoop
@@ -66,20 +66,21 @@ class Crew:
         by_inbox = _by_inbox(agents)
         self._loop = loop
         self.desk = Desk(options.threads)
-        self.tally = Tally()
         self.last_error: str | None = None
         self._failing = False
         self._last_poll: float | None = None
         self._handling = Handling(coordinator, by_inbox, self._note_raised, loop)
+        feeds = coordinator.feed(list(by_inbox))
         self._fetchers = {
             feed: Fetcher(
                 feed,
                 self.desk,
                 options.visibility_timeout,
+                lends=len(feeds) == 1,
                 polled=self._note_poll,
                 failed=self._note_failure,
             )
-            for feed in coordinator.feed(list(by_inbox))
+            for feed in feeds
         }
         self._renewer = Renewer(
             self.desk,
@@ -92,6 +93,11 @@ class Crew:
         self._fetching: list[threading.Thread] = []
         self._handlers: list[threading.Thread] = []
         self._renewing: list[threading.Thread] = []
+
+    @property
+    def tally(self) -> Tally:
+        """What its handlers did."""
+        return self.desk.tally
 
     @property
     def last_poll_age(self) -> float | None:
@@ -185,15 +191,17 @@ class Crew:
 
     def _handle(self) -> None:
         while (task := self.desk.take()) is not None:
+            if isinstance(task, Turn):
+                [fetcher] = self._fetchers.values()  # which lends because it is the only one
+                fetcher.take_turn(task)
+                continue
             done = False
-            self.tally.begin()
             try:
                 done = self._handling.handle(task)
             except Exception as error:  # noqa: BLE001 - the lease will pass; the thread goes on
                 self._note_failure(error)
             if task.inherited:
                 return
-            self.tally.end(handled=done)
             self.desk.finish(task, acknowledge=done)
             self._fetchers[task.feed].flush_if_parked()
 

@@ -15,6 +15,7 @@ from tta_agent_coordination.coordinator.leases import MOST_A_SCRIPT
 from tta_agent_coordination.coordinator.records import Delivery
 from tta_agent_coordination.delivery import ReceivedMessage
 from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.worker.tally import Tally
 
 
 @attrs.define(eq=False)
@@ -62,12 +63,24 @@ class Task:
             self.current.lose_lease()
 
 
+@attrs.frozen
+class Turn:
+    """The turn to fetch, which a handler without a message has for once.
+
+    Attributes:
+        free: How many handlers are reserved for what it brings.
+    """
+
+    free: int
+
+
 class Desk:
     """Shared by the fetchers, the handlers and the renewer of one worker."""
 
     def __init__(self, threads: int) -> None:
         """Begin with `threads` free handlers."""
         self.threads = threads
+        self.tally = Tally()
         self._free = threads
         self._busy = 0
         self._lock = threading.Lock()
@@ -76,6 +89,8 @@ class Desk:
         self._tasks: deque[Task] = deque()
         self._idle: list[threading.Lock] = []
         self._waking = False
+        self._lent = False
+        self._turn_taken = False
         self._in_hand: set[Task] = set()
         self._done: dict[Feed, list[Task]] = {}
         self._stopping = False
@@ -124,8 +139,31 @@ class Desk:
             self._wake_one()
             return True
 
-    def take(self) -> Task | None:
-        """Return the next task to handle; None when the handler is to end."""
+    def lend_turn(self) -> None:
+        """Let handlers that run out of messages fetch, one at a time, until one returns the turn.
+
+        A handler that fetches for itself and for others, and goes on with the first message,
+        spares two changes of threads for each batch.
+        """
+        with self._lock:
+            self._lent = True
+            self._wake_one()
+            self._changed.wait_for(
+                lambda: not self._turn_taken and (self._stopping or not self._lent)
+            )
+            self._lent = False
+
+    def return_turn(self, *, lend_on: bool) -> None:
+        """End the turn of a handler; the next one may have it, or the thread that lent it."""
+        with self._lock:
+            self._turn_taken = False
+            self._lent &= lend_on
+            self._wake_one()
+            if self._stopping or not self._lent:
+                self._changed.notify_all()
+
+    def take(self) -> Task | Turn | None:
+        """Return what a handler does next: a task, or to fetch; None when it is to end."""
         bell: threading.Lock | None = None
         while True:
             with self._lock:
@@ -133,10 +171,15 @@ class Desk:
                     self._waking = False
                 if self._tasks:
                     task = self._tasks.popleft()
+                    self.tally.begin()
                     self._wake_one()
                     break
                 if self._dismissed:
                     return None
+                if self._has_turn():
+                    self._turn_taken = True
+                    free, self._free = self._free, 0
+                    return Turn(free)
                 bell = threading.Lock()
                 bell.acquire()
                 self._idle.append(bell)
@@ -147,6 +190,7 @@ class Desk:
     def finish(self, task: Task, *, acknowledge: bool) -> None:
         """Put a handled message away; its lease is kept until it is acknowledged."""
         with self._lock:
+            self.tally.end(handled=acknowledge)
             if acknowledge:
                 self._done.setdefault(task.feed, []).append(task)
             else:
@@ -224,10 +268,13 @@ class Desk:
             while self._idle:
                 self._idle.pop().release()
 
+    def _has_turn(self) -> bool:
+        return self._lent and not self._turn_taken and self._free > 0 and not self._stopping
+
     def _wake_one(self) -> None:
         # Only one at a time: it wakes the next when it has got something. Messages that are
         # handled faster than a thread wakes up cost one change of threads for all of them.
-        if self._tasks and self._idle and not self._waking:
+        if (self._tasks or self._has_turn()) and self._idle and not self._waking:
             self._waking = True
             self._idle.pop().release()
 

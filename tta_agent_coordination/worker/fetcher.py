@@ -13,7 +13,7 @@ from tta_agent_coordination.coordinator.records import Delivery
 from tta_agent_coordination.errors import CoordinationError
 from tta_agent_coordination.events import held
 from tta_agent_coordination.identity import AgentId
-from tta_agent_coordination.worker.desk import Desk, Task
+from tta_agent_coordination.worker.desk import Desk, Task, Turn
 
 logger = logging.getLogger("tta_agent_coordination")
 
@@ -35,13 +35,19 @@ class Fetcher:
         desk: Desk,
         visibility: float,
         *,
+        lends: bool,
         polled: Callable[[], None],
         failed: Callable[[Exception], None],
     ) -> None:
-        """Fetch from `feed` for `desk`; tell `polled` and `failed` how it goes."""
+        """Fetch from `feed` for `desk`; tell `polled` and `failed` how it goes.
+
+        With `lends`, handlers fetch while there is as much as they can take. Not where several
+        fetchers share the handlers: each is to have its turn.
+        """
         self.feed = feed
         self._desk = desk
         self._visibility = visibility
+        self._lends = lends
         self._polled = polled
         self._failed = failed
         self._parked = False
@@ -99,6 +105,19 @@ class Fetcher:
             self._acknowledge()  # another fetcher may take every handler that gets free
         elif not self._fetch(free):
             self._park()
+        elif self._lends and self.feed.has_more:
+            self._desk.lend_turn()
+
+    def take_turn(self, turn: Turn) -> None:
+        """Fetch in place of the thread that lent its turn; for a handler."""
+        lend_on = False
+        try:
+            self._fetch(turn.free)
+            lend_on = self.feed.has_more
+        except Exception as error:  # noqa: BLE001 - as in run, whose thread will meet it, and pause
+            self._failed(error)
+        finally:
+            self._desk.return_turn(lend_on=lend_on)
 
     def _fetch(self, free: int) -> int:
         tasks: list[Task] = []

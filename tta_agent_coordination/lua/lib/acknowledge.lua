@@ -4,12 +4,15 @@
 local function acknowledge(now, ids, nonces)
   local states = redis.call('HMGET', k_states, unpack(ids))
   local live, finished, claims, marks = {}, {}, {}, {}
+  local ends = int(now + window)
   for i, id in ipairs(ids) do
-    local state = parse_state(states[i])
-    if state and state.nonce == nonces[i] and state.standing == LIVE and not live[id] then
+    local nonce = nonces[i]
+    local origin = live_origin(states[i], nonce)
+    if origin and not live[id] then
       live[id] = i
-      finished[#finished + 1], claims[#claims + 1] = id, state.nonce
-      marks[#marks + 1], marks[#marks + 2] = id, mark_of(now, state, ACKED)
+      finished[#finished + 1] = id
+      marks[#marks + 1], marks[#marks + 2] = id, mark_of(ends, origin, ACKED, nonce)
+      if nonce ~= claims[#claims] then claims[#claims + 1] = nonce end
     end
   end
   if #finished > 0 then

@@ -1,11 +1,11 @@
 -- The mark of a finished message: until origin standing nonce
 --   until: the end of the dedup window; the mark may outlive it.
-local function mark_of(now, state, standing)
-  return int(now + window) .. ' ' .. state.origin .. ' ' .. standing .. ' ' .. state.nonce
+local function mark_of(ends, origin, standing, nonce)
+  return ends .. ' ' .. origin .. ' ' .. standing .. ' ' .. nonce
 end
 
 local function mark_finished(id, now, state, standing)
-  remember(id, mark_of(now, state, standing))
+  remember(id, mark_of(int(now + window), state.origin, standing, state.nonce))
 end
 
 local function parse_mark(raw)

@@ -24,10 +24,15 @@ local function repeat_earlier(claimed)
   end
 end
 
+-- Redis prints some large scores as 1.76e+15.
+local function whole(score)
+  return string.find(score, '^%d+$') and score or int(tonumber(score))
+end
+
 local function lease(id, score, record, raw_state)
   if not record then return redis.call('HDEL', k_states, id) end
   local expires, origin = string.match(record, '^%d+ (%d+) (%S+) ')
-  local state = parse_state(raw_state) or fresh_state(int(tonumber(score)), origin or '-')
+  local state = parse_state(raw_state) or fresh_state(whole(score), origin or '-')
   if expires and expires ~= '0' and tonumber(expires) <= now then
     return bury(id, now, state, record, 'expired', EXPIRED)
   elseif state.attempts >= deliveries then
@@ -68,7 +73,6 @@ local function claim_ready()
 end
 
 local function claim_new()
-  redis.call('DEL', k_wake)
   local due = next_due(now)
   if due == 0 then
     promote_delayed(now)
@@ -88,13 +92,18 @@ local function claim()
   local claimed = redis.call('HGET', k_claims, call)
   if claimed then repeat_earlier(claimed) end
   local due
-  if #handed == 0 then
-    due = claim_new()
-  else
+  local repeated = #handed > 0
+  if repeated then
     due = redis.call('EXISTS', k_ready) == 1 and 0 or next_due(now)
+  else
+    due = claim_new()
   end
   local leaving = staying == 0 or #handed > 0
-  if due == 0 or (leaving and due > 0 and due < horizon) then wake() end
+  if due == 0 or (leaving and due > 0 and due < horizon) then
+    wake()
+  elseif not repeated then
+    redis.call('DEL', k_wake)
+  end
   if due < 0 then tidy() end
   return due
 end

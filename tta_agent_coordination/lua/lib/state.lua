@@ -21,6 +21,13 @@ local function parse_state(raw)
            nonce = nonce, standing = standing, error = error }
 end
 
+-- The origin of a message whose token is live; all that an ack needs of its state.
+local function live_origin(raw, nonce)
+  if not raw then return nil end
+  local origin, holds, standing = string.match(raw, '^%d+ %d+ (%S+) %S+ (%S+) (%a) [-+]')
+  return holds == nonce and standing == LIVE and origin
+end
+
 local function read_state(id)
   return parse_state(redis.call('HGET', k_states, id))
 end
