@@ -89,6 +89,13 @@ def client(backend: Backend) -> Client:
 
 
 @pytest.fixture
+def closing() -> Iterator[ExitStack]:
+    """Closes what a test opened, the last first."""
+    with ExitStack() as closing:
+        yield closing
+
+
+@pytest.fixture
 def key_prefix(backend: Backend) -> Iterator[str]:
     """A prefix of the test's own; the keys under it are deleted at its end."""
     prefix = f"test-{secrets.token_hex(6)}"

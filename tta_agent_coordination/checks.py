@@ -65,6 +65,26 @@ def plain_function(func: object, instead: str) -> None:
         raise TypeError(f"{describe(func)} is asynchronous: use {instead}")
 
 
+def handler(name: str, func: object, argument: str) -> None:
+    """Refuse what cannot handle a message: it is called with one `argument`, and then it is done.
+
+    A function without a signature that can be read is taken; so is a wrapper that takes anything.
+    """
+    if not callable(func):
+        raise TypeError(f"{name} must be a function, not {describe(func)}")
+    is_coroutine_function(func)  # which refuses those that have only begun when they return
+    try:
+        signature = inspect.signature(func, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise TypeError(
+            f"{name} is called with one argument, {argument}, but takes {signature}: {error}"
+        ) from None
+
+
 def is_coroutine_function(func: object) -> bool:
     """Whether a function is to be awaited; refuse one that works only while it is iterated over."""
     if not callable(func):

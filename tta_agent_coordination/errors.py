@@ -105,7 +105,32 @@ class AgentNotFoundError(CoordinationError, LookupError):
 
 
 class RequestTimeoutError(CoordinationError):
-    """No reply to a request arrived before its deadline."""
+    """No reply to a request arrived before its deadline.
+
+    The text says what had become of the request by then. Where it had failed, and was to be tried
+    again, the attributes say why; they are empty while nobody took it, and when Redis could not
+    be asked.
+
+    Attributes:
+        error_type: Name of the exception's class at the other end, of the last failure.
+        attempts: How many times the request was tried, one that is under way included.
+        last_error: The last failure as it is kept with the message: type and text; None if there
+            was none.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        error_type: str = "",
+        attempts: int = 0,
+        last_error: str | None = None,
+    ) -> None:
+        """Keep what is known of the request."""
+        super().__init__(message)
+        self.error_type = error_type
+        self.attempts = attempts
+        self.last_error = last_error
 
 
 class RemoteAgentError(CoordinationError):

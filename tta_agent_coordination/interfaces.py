@@ -260,7 +260,8 @@ class MessageCoordinator(ABC):
             timeout: Seconds to wait for the reply.
 
         Raises:
-            RequestTimeoutError: No reply came in time.
+            RequestTimeoutError: No reply came in time; it says what had become of the request, and
+                how its last try failed if one did.
             RemoteAgentError: The agent that was asked failed, and its retries are used up.
             InboxFullError: Its inbox has no room.
         """

@@ -1,6 +1,6 @@
 """The synchronous objects that adapters are made around; closed behind the test."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
@@ -10,13 +10,6 @@ from tta_agent_coordination import RedisAgentRegistry, RedisMessageCoordinator
 from tta_agent_coordination.proxy import FaultProxy
 
 Make = Callable[..., RedisMessageCoordinator]
-
-
-@pytest.fixture
-def closing() -> Iterator[ExitStack]:
-    """Closes what a test opened."""
-    with ExitStack() as closing:
-        yield closing
 
 
 @pytest.fixture

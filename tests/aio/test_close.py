@@ -21,6 +21,7 @@ from tests.aio.given import (
     run,
     until,
 )
+from tests.faults.test_fork import in_child
 from tests.support.backends import Backend
 from tests.workers.given import in_thread
 from tta_agent_coordination import (
@@ -223,6 +224,37 @@ def test_a_forked_process_has_threads_of_its_own(coordinator: RedisMessageCoordi
     run(adapter.send_message(SENDER, WORKER, message(2)))
     assert finish_all(coordinator) == [0, 1, 2]
     run(adapter.close())
+
+
+def test_what_a_child_has_of_calls_of_its_parent_ends_without_waiting_for_a_lock() -> None:
+    # given a call and a sleeper, and another thread that has the lock while the process forks
+    calls, loop = pool.Pool("test", 1), asyncio.new_event_loop()
+    call, sleeper = calls.call(), calls._asleep((loop, loop.create_future()))
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with calls._process.get().changed:
+            held.set()
+            go_on.wait(PATIENCE)
+
+    with call, sleeper:
+        holds = in_thread(hold, "holds")
+        assert held.wait(PATIENCE)
+
+        def leave() -> int:
+            sleeper.__exit__(None, None, None)
+            call.__exit__(None, None, None)
+            return calls.sleeping
+
+        try:
+            assert in_child(leave) == 0
+        finally:
+            go_on.set()
+            holds()
+        assert (calls.sleeping, calls._process.get().calls) == (1, 1)
+    assert (calls.sleeping, calls._process.get().calls) == (0, 0)
+    calls.shut_down()
+    loop.close()
 
 
 @ONE_BACKEND

@@ -27,7 +27,9 @@ from tta_agent_coordination.chaos.scenarios import SCENARIOS, anything
 from tta_agent_coordination.chaos.scene import Scene, nothing
 from tta_agent_coordination.chaos.settings import ChaosError
 from tta_agent_coordination.chaos.stages import AOF_ALWAYS, Stage
+from tta_agent_coordination.chaos.watch import Watch
 from tta_agent_coordination.proxy import FaultProxy
+from tta_agent_coordination.server_process import free_port
 from tta_agent_coordination.transport.console import Console
 
 
@@ -355,6 +357,16 @@ def test_sentinels_that_do_not_agree_leave_nothing_running(
 
     with pytest.raises(ChaosError, match="the sentinels do not agree"):
         sentinels.WatchedPair(folder)
+
+
+def test_sentinels_of_which_none_answers_name_no_primary() -> None:
+    watched = Watch([free_port()])
+    with pytest.raises(CoordinationError, match="there are no sentinels"):
+        _ = watched.primary
+    watched.config()
+    watched.add(free_port())
+    with pytest.raises(CoordinatorUnavailableError):
+        _ = watched.primary
 
 
 def test_one_of_three_ways_is_chosen(own: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

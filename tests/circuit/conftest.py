@@ -1,6 +1,6 @@
 """Breakers that close themselves, and a way to let time pass for them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -19,13 +19,6 @@ Later = Callable[[float], None]
 
 SLOW_MACHINE = 5.0
 """Seconds that asking Redis may take where a test is not about that."""
-
-
-@pytest.fixture
-def closing() -> Iterator[ExitStack]:
-    """Closes what a test opened."""
-    with ExitStack() as closing:
-        yield closing
 
 
 @pytest.fixture

@@ -53,6 +53,14 @@ def take(
     return received
 
 
+def lapsed(coordinator: MessageCoordinator, later: Callable[[float], None]) -> str:
+    """Send a message, take it, and return the token once its lease has passed."""
+    send(coordinator, 1)
+    token = take(coordinator, lease=10).token
+    later(11)
+    return token
+
+
 def drain(
     coordinator: MessageCoordinator, agent_id: AgentId = WORKER, lease: float = LONG
 ) -> list[int]:

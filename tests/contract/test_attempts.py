@@ -5,7 +5,7 @@ import os
 import pytest
 
 from tests.contract.conftest import Later, Make
-from tests.contract.given import FAILED, LONG, ONE, WORKER, numbers, send, take
+from tests.contract.given import FAILED, LONG, ONE, WORKER, lapsed, numbers, send, take
 from tta_agent_coordination import (
     DeadLetter,
     FailureType,
@@ -144,9 +144,7 @@ def test_a_release_is_not_counted(coordinator: RedisMessageCoordinator) -> None:
 def test_a_late_release_is_not_counted_either(
     coordinator: RedisMessageCoordinator, later: Later
 ) -> None:
-    send(coordinator, 1)
-    token = take(coordinator, lease=10).token
-    later(11)
+    token = lapsed(coordinator, later)
     coordinator.recover_pending(WORKER)
     coordinator.release(WORKER, token)
     assert take(coordinator).queue_message.delivery_attempts == 1

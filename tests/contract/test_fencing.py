@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.contract.conftest import Later, Make
-from tests.contract.given import FAILED, LONG, ONE, WORKER, drain, send, take
+from tests.contract.given import FAILED, LONG, ONE, WORKER, drain, lapsed, send, take
 from tests.support.servers import Client
 from tta_agent_coordination import LeaseOutcome, RedisMessageCoordinator
 from tta_agent_coordination.keys import INBOX_KEYS, Keys
@@ -100,39 +100,25 @@ def test_after_the_message_died_of_its_last_lease_the_token_is_stale(
     make: Make, later: Later
 ) -> None:
     coordinator = make(retry_attempts=0)
-    send(coordinator, 1)
-    token = take(coordinator, lease=10).token
-    later(11)
+    token = lapsed(coordinator, later)
     coordinator.recover_pending(WORKER)
     assert all_answer(STALE, coordinator, token)
     assert len(coordinator.dead_letters(WORKER)) == 1
 
 
 @every_way
+@pytest.mark.parametrize("recovered", [False, True])
 def test_a_late_call_counts_while_nobody_else_got_the_message(
-    coordinator: RedisMessageCoordinator, later: Later, way: str
+    coordinator: RedisMessageCoordinator, later: Later, way: str, recovered: bool
 ) -> None:
-    send(coordinator, 1)
-    token = take(coordinator, lease=10).token
-    later(11)
-    assert SETTLE[way](coordinator, token) is DONE
-
-
-@every_way
-def test_a_late_call_counts_after_recovery_too(
-    coordinator: RedisMessageCoordinator, later: Later, way: str
-) -> None:
-    send(coordinator, 1)
-    token = take(coordinator, lease=10).token
-    later(11)
-    assert coordinator.recover_pending(WORKER) == 1
+    token = lapsed(coordinator, later)
+    if recovered:
+        assert coordinator.recover_pending(WORKER) == 1
     assert SETTLE[way](coordinator, token) is DONE
 
 
 def test_a_late_ack_ends_the_message(coordinator: RedisMessageCoordinator, later: Later) -> None:
-    send(coordinator, 1)
-    token = take(coordinator, lease=10).token
-    later(11)
+    token = lapsed(coordinator, later)
     coordinator.recover_pending(WORKER)
     assert coordinator.ack(WORKER, token) is DONE
     assert coordinator.receive(WORKER) is None
@@ -142,9 +128,7 @@ def test_a_late_ack_ends_the_message(coordinator: RedisMessageCoordinator, later
 def test_a_late_extend_hides_the_message_again(
     coordinator: RedisMessageCoordinator, later: Later
 ) -> None:
-    send(coordinator, 1)
-    token = take(coordinator, lease=10).token
-    later(11)
+    token = lapsed(coordinator, later)
     coordinator.recover_pending(WORKER)
     assert coordinator.extend(WORKER, token, LONG) is DONE
     assert coordinator.receive(WORKER) is None

@@ -268,6 +268,7 @@ def test_sentinels_that_are_away_are_passed_over_and_asked_last_next_time(
 ) -> None:
     dead, silent, well = sentinels.sentinels
     dead.kill()
+    assert sentinels.primary in sentinels.nodes, "the next one is asked"
     silent.pause()
     coordinator = connect(call_timeout=3.0)
     assert coordinator.send_message(SENDER, INBOX, message(1)).delivered

@@ -235,5 +235,5 @@ def test_wrong_values_are_refused(options: dict[str, Any], error: type[Exception
 
 
 def test_fakeredis_has_no_replicas() -> None:
-    with pytest.raises(ConfigurationError, match="fakeredis has no replicas"):
+    with pytest.raises(ConfigurationError, match="replicas must be 0 with fakeredis"):
         RedisMessageCoordinator(fakeredis.FakeRedis(), replicas=1)

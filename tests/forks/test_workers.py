@@ -1,5 +1,7 @@
 """Workers in a process that is forked: the parent serves on, the child holds nothing of it."""
 
+import asyncio
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -8,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,6 +35,7 @@ from tests.workers.given import (
     send,
 )
 from tta_agent_coordination import (
+    Agent,
     AgentWorker,
     Liveness,
     RedisAgentRegistry,
@@ -40,6 +44,7 @@ from tta_agent_coordination import (
     forks,
 )
 from tta_agent_coordination.worker.desk import Task
+from tta_agent_coordination.worker.loop import WorkerLoop
 
 ROOT = Path(__file__).parents[2]
 
@@ -157,6 +162,83 @@ def test_a_handler_that_forks_is_settled_by_the_parent_alone(
     assert ended == [0, 0]
     eventually(lambda: is_empty(coordinator, OWN), timeout=LONG)
     assert coordinator.dead_letters(OWN) == []
+
+
+class Forking(Agent):
+    """Forks in a coroutine; its children go on as if nothing were."""
+
+    agent_id = OWN
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended: list[int] = []
+        self.never: asyncio.Event | None = None
+
+    async def process(self, payload: Payload) -> Payload:
+        self.never = asyncio.Event()
+        child = os.fork()
+        if child == 0:
+            if payload["child"] == "raises":
+                raise ValueError("the child fails")
+            if payload["child"] == "waits":
+                await self.never.wait()
+            return {"by": "child"}
+        self.ended.append(await asyncio.to_thread(status_of, child))
+        return {"by": "parent"}
+
+
+def test_a_coroutine_that_forks_leaves_its_loop_to_the_parent(
+    coordinator: RedisMessageCoordinator, serve: Serve
+) -> None:
+    agent = Forking()
+    serve(agent, coordinator, threads=3)
+    ways = ("returns", "raises", "waits") * 3
+
+    def ask(way: str) -> Payload:
+        return coordinator.request(ASKER, OWN, {"child": way}, timeout=LONG).payload
+
+    # when it forks again and again, with others on its loop
+    with ThreadPoolExecutor(3, thread_name_prefix="asker") as askers:
+        replies = list(askers.map(ask, ways))
+
+    # then the parent has answered each, once, and every child has ended by itself
+    assert replies == [{"by": "parent"}] * len(ways)
+    assert agent.ended == [0] * len(ways)
+    eventually(lambda: is_empty(coordinator, OWN), timeout=LONG)
+    assert coordinator.dead_letters(OWN) == []
+
+
+@pytest.mark.parametrize("way", ["returns", "waits"])
+def test_what_a_child_inherits_of_a_loop_is_left_as_it_is(way: str) -> None:
+    # given a loop as a child has it, whose coroutine has just forked
+    loop = WorkerLoop("greeter:1")
+
+    async def forks() -> None:
+        running._pid = -1
+        loop.disown()
+        if way == "waits":
+            await asyncio.sleep(LONG)
+
+    async def nothing() -> None: ...
+
+    loop.finish(nothing())
+    running = loop._running
+    assert running is not None
+    loop.disown()  # which is for the thread of the loop only
+    outcome = running.begin(forks())
+
+    # then its thread ends, nobody is told of anything, and what it waits on is not closed
+    running.thread.join(LONG)
+    assert not running.thread.is_alive()
+    assert not outcome.done()
+    left = running._loop
+    assert not left.is_closed()
+    for task in asyncio.all_tasks(left):
+        task.cancel()
+    with contextlib.suppress(SystemExit):
+        left.run_until_complete(asyncio.sleep(0))
+    left.run_until_complete(asyncio.sleep(0))
+    left.close()
 
 
 def test_what_a_child_inherits_of_a_handler_is_put_away_unsettled(

@@ -36,6 +36,15 @@ class Slow(Agent):
             journal.write(f"{word}\n")
 
 
+class Unfit(Agent):
+    """Cannot be called with a payload."""
+
+    agent_id = OWN
+
+    def process(self) -> Payload:
+        return {}
+
+
 class Demanding(Echo):
     """Cannot be made without an argument."""
 

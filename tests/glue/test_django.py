@@ -133,7 +133,9 @@ def test_a_setting_that_is_no_dictionary_is_an_error(setting: object) -> None:
 def test_a_wrong_value_stops_every_command() -> None:
     with (
         override_settings(TTA_COORDINATION={"QUEUE_SIZE": 0}),
-        pytest.raises(Exception, match="queue_size must"),
+        pytest.raises(
+            Exception, match=r"TTA_COORDINATION\['QUEUE_SIZE'\] must be at least 1, not 0 \(int\)"
+        ),
     ):
         call_command("check")
 

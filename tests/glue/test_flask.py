@@ -65,6 +65,9 @@ def test_the_configuration_is_checked_when_the_application_is_made(
 ) -> None:
     with pytest.raises(ConfigurationError, match=r"TTA_COORDINATION_QUEUESIZE; did you mean TTA_"):
         apps(backend.client(), TTA_COORDINATION_QUEUESIZE=1)
+    text = r"^TTA_COORDINATION_QUEUE_SIZE must be a whole number, not '7' \(str\); what comes from"
+    with pytest.raises(ConfigurationError, match=text):
+        apps(backend.client(), TTA_COORDINATION_QUEUE_SIZE="7")
     app = apps(backend.client())
     with pytest.raises(ConfigurationError, match="init_app was called before for 'shop'"):
         extension.init_app(app)

@@ -101,21 +101,56 @@ def test_an_unknown_key_is_named_with_the_one_that_was_meant() -> None:
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        ({"URL": "ftp://x"}, "ftp"),
-        ({"URL": 7}, "url must be"),
-        ({"CLIENT": "redis://x"}, "redis must be"),
-        ({"KEY_PREFIX": ""}, "prefix"),
-        ({"CALL_TIMEOUT": -1}, "call_timeout"),
-        ({"QUEUE_SIZE": "many"}, "queue_size"),
-        ({"HEARTBEAT_TTL_S": 0}, "heartbeat_ttl_s"),
-        ({"READY_TIMEOUT": "soon"}, "ready_timeout"),
-        ({"READY_TIMEOUT": 0}, "ready_timeout"),
+        ({"URL": "ftp://x"}, "TTA_URL is wrong: the URL must begin with one of redis://"),
+        ({"URL": 7}, "TTA_URL is wrong: url must be a str, not 7 (int)"),
+        ({"CLIENT": "redis://x"}, "TTA_CLIENT is wrong: redis must be a Redis, not a str"),
+        ({"KEY_PREFIX": ""}, "TTA_KEY_PREFIX must be 1 to 128 characters"),
+        ({"CALL_TIMEOUT": -1}, "TTA_CALL_TIMEOUT must be a finite number of seconds from 0"),
+        ({"QUEUE_SIZE": "many"}, "TTA_QUEUE_SIZE must be a whole number, not 'many' (str)"),
+        ({"HEARTBEAT_TTL_S": 0}, "must be above 0 and below TTA_HEARTBEAT_TTL_S (0)"),
+        ({"READY_TIMEOUT": "soon"}, "TTA_READY_TIMEOUT must be a number of seconds, not 'soon'"),
+        ({"READY_TIMEOUT": 0}, "TTA_READY_TIMEOUT must be more than 0 seconds, not 0"),
+        ({"REPLICAS": 1, "CLIENT": fakeredis.FakeRedis()}, "TTA_REPLICAS must be 0 with fakeredis"),
     ],
 )
-def test_a_wrong_value_is_named(given: dict[str, Any], text: str) -> None:
+def test_a_wrong_value_is_named_by_its_key_with_its_type_and_what_is_allowed(
+    given: dict[str, Any], text: str
+) -> None:
     [problem] = settings(**given).problems()
-    assert problem.text.startswith("TTA_… is wrong: ")
     assert text in problem.text
+    assert problem.text.startswith("TTA_")
+
+
+def test_all_wrong_values_are_told_of_at_once() -> None:
+    problems = settings(QUEUE_SIZE="7", KEY_PREFIX="shop", RETRY_ATTEMPTS=-1).problems()
+    assert [problem.text for problem in problems] == [
+        "TTA_QUEUE_SIZE must be a whole number, not '7' (str)",
+        "TTA_RETRY_ATTEMPTS must be at least 0, not -1 (int)",
+    ]
+    hints = ["what comes from the environment is text: convert it with int() or float()", ""]
+    assert [problem.hint for problem in problems] == hints
+
+
+def test_two_values_that_do_not_fit_together_are_both_named() -> None:
+    assert settings(HEARTBEAT_TTL_S=90.0, HEARTBEAT_INTERVAL_S=40.0).problems() == []
+    assert first(HEARTBEAT_TTL_S=5.0, HEARTBEAT_INTERVAL_S=40.0).startswith(
+        "TTA_HEARTBEAT_INTERVAL_S (40) must be above 0 and below TTA_HEARTBEAT_TTL_S (5)"
+    )
+
+
+def test_a_value_that_only_fits_with_another_is_not_blamed_for_a_third() -> None:
+    problem = first(HEARTBEAT_TTL_S=90.0, HEARTBEAT_INTERVAL_S=40.0, GRACE_S="long")
+    assert problem.startswith("TTA_GRACE_S must be a number of seconds, not 'long' (str)")
+
+
+def test_a_wrong_url_in_the_environment_is_not_laid_on_the_configuration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TTA_COORDINATION_URL", "redis://:hidden/@x")
+    problem = first(QUEUE_SIZE=7)
+    assert problem.startswith("TTA_COORDINATION_URL is wrong: the redis:// URL is malformed")
+    assert "hidden" not in problem
+    assert first(QUEUE_SIZE="7").startswith("TTA_QUEUE_SIZE must be")
 
 
 def test_a_url_and_a_client_are_one_too_many() -> None:
@@ -126,7 +161,7 @@ def test_a_url_and_a_client_are_one_too_many() -> None:
 def test_a_problem_is_raised_with_its_hint() -> None:
     with pytest.raises(ConfigurationError, match=r"TTA_QUEUE; did you mean TTA_QUEUE_SIZE\?$"):
         settings(QUEUE=1).check()
-    with pytest.raises(ConfigurationError, match=r"queue_size must .*[^;]$"):
+    with pytest.raises(ConfigurationError, match=r"^TTA_QUEUE_SIZE must .*[^;]$"):
         Coordination(settings(QUEUE_SIZE=0))
 
 
@@ -364,6 +399,13 @@ def test_a_wrong_option_of_the_worker_is_named() -> None:
     made = Coordination(settings(CLIENT=fakeredis.FakeRedis()))
     with pytest.raises(ConfigurationError, match="threads must be"):
         serve(made, ["tests.glue.agents.Echo"], around_nothing, registered=False, threads=0)
+    made.close()
+
+
+def test_an_agent_that_cannot_be_called_is_refused_where_it_is_named() -> None:
+    made = Coordination(settings(CLIENT=fakeredis.FakeRedis()))
+    with pytest.raises(ConfigurationError, match="process of agent greeter:1 is called with one"):
+        serve(made, ["tests.glue.agents.Unfit"], around_nothing, registered=False)
     made.close()
 
 

@@ -1,6 +1,6 @@
 """Observed coordinators and workers, closed behind the test."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,13 +13,6 @@ from tta_agent_coordination import AgentId, AgentWorker, RedisMessageCoordinator
 
 Serve = Callable[..., AgentWorker]
 Make = Callable[..., RedisMessageCoordinator]
-
-
-@pytest.fixture
-def closing() -> Iterator[ExitStack]:
-    """Closes what a test opened, the last first."""
-    with ExitStack() as closing:
-        yield closing
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Registries that close themselves, and a way to let time pass for agents."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
@@ -12,13 +12,6 @@ from tta_agent_coordination import RedisAgentRegistry, RedisMessageCoordinator
 
 Make = Callable[..., RedisAgentRegistry]
 Later = Callable[..., None]
-
-
-@pytest.fixture
-def closing() -> Iterator[ExitStack]:
-    """Closes what a test opened."""
-    with ExitStack() as closing:
-        yield closing
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from tests.support.servers import Client
 from tests.support.waiting import eventually
 from tta_agent_coordination import AgentId, AgentRecord
 from tta_agent_coordination.keys import Keys
+from tta_agent_coordination.proxy import FaultProxy
 from tta_agent_coordination.registry.store import Beat
 
 pytestmark = pytest.mark.guarantee("3.3")
@@ -43,6 +44,9 @@ def test_the_one_taken_over_is_told_once_and_beats_no_more(make: Make) -> None:
     assert [first.heartbeat(ONE) for _ in range(3)] == [False] * 3
     assert told == [ONE]
     assert first.snapshot()["local"] == []
+    assert first.snapshot()["superseded"] == [str(ONE)]
+    first.register(Plain(ONE))
+    assert first.snapshot()["superseded"] == []
 
 
 @pytest.mark.backend("fakeredis", "valkey")
@@ -62,7 +66,7 @@ def test_the_heartbeat_thread_tells_it_too(make: Make, caplog: pytest.LogCapture
 
     assert told.wait(PATIENCE)
     eventually(lambda: first.snapshot()["local"] == ["stays"])
-    assert "taken over" in caplog.text
+    assert "taken over by another registry of this process" in caplog.text
     assert "of the user's" in caplog.text
 
 
@@ -121,7 +125,9 @@ def test_the_state_of_the_one_taken_over_is_not_stored_any_more(make: Make) -> N
     assert successor.given == [{"n": 2}]
 
 
-def test_an_agent_ended_by_another_process_is_told(make: Make) -> None:
+def test_an_agent_ended_by_another_process_is_told(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
     owner, admin = make(), make()
     told: list[AgentId] = []
     owner.on_superseded(told.append)
@@ -132,6 +138,7 @@ def test_an_agent_ended_by_another_process_is_told(make: Make) -> None:
 
     assert owner.heartbeat(ONE) is False
     assert told == [ONE]
+    assert "was ended by another process" in caplog.text
     assert make().get(ONE) is None
     owner.register(Plain(ONE))
     assert owner.heartbeat(ONE), "it can come back"
@@ -233,7 +240,7 @@ def test_after_a_loss_the_later_registration_still_wins(
 @pytest.mark.backend("valkey")
 @pytest.mark.parametrize("clock", [-3600.0, 3600.0])
 def test_a_second_process_takes_over(
-    make: Make, backend: Backend, key_prefix: str, clock: float
+    make: Make, backend: Backend, key_prefix: str, clock: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     registry = make(heartbeat_ttl_s=TTL)
     told = threading.Event()
@@ -248,9 +255,25 @@ def test_a_second_process_takes_over(
         found = registry.get(ONE)
         assert found is not None
         assert found.process != mine.process
+        assert f"taken over by {found.process}" in caplog.text
 
         # and back again
         assert registry.register(Plain(ONE)).epoch > other.epoch
         assert other.line() == "superseded worker:1"
         other.end("deregister")  # as a worker does that stops
     assert registry.heartbeat(ONE)
+
+
+@pytest.mark.backend("valkey")
+def test_who_cannot_ask_by_whom_it_was_taken_over_is_told_all_the_same(
+    make: Make, backend: Backend, proxy: FaultProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = make(backend.client_through(proxy), call_timeout=0.3), make()
+    told: list[AgentId] = []
+    first.on_superseded(told.append)
+    first.register(Plain(ONE))
+    second.register(Plain(ONE))
+    proxy.drop_reply_of("HGET", times=10**6)
+    assert first.heartbeat(ONE) is False
+    assert told == [ONE]
+    assert "taken over or ended by another process" in caplog.text

@@ -1,6 +1,8 @@
 """The layers: imports go one way, one package knows Redis, and an import does nothing."""
 
 import ast
+import importlib
+import inspect
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -163,6 +165,7 @@ def test_public_names_have_docstrings() -> None:
         and module.split(".")[1:2] != ["demo"]
         and not is_inner(node, tree)
         and not completes_another(node)
+        and not carries_out_another(module, node)
     ]
     assert missing == []
 
@@ -171,6 +174,16 @@ def completes_another(node: Definition) -> bool:
     """Whether it is the setter of a property, or an overload: another definition tells of it."""
     names = {ast.unparse(decorator) for decorator in node.decorator_list}
     return "overload" in names or any(name.endswith(".setter") for name in names)
+
+
+def carries_out_another(module: str, node: Definition) -> bool:
+    """Whether it is a method of an interface, whose docstring ``help`` shows in its place."""
+    kinds = vars(importlib.import_module(module)).values()
+    return any(
+        inspect.getdoc(vars(kind)[node.name])
+        for kind in kinds
+        if inspect.isclass(kind) and node.name in vars(kind)
+    )
 
 
 def is_inner(node: Definition, tree: ast.Module) -> bool:

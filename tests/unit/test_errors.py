@@ -19,6 +19,7 @@ from tta_agent_coordination.errors import (
     MessageDecodeError,
     MessageTooLargeError,
     RemoteAgentError,
+    RequestTimeoutError,
 )
 
 pytestmark = pytest.mark.guarantee("2.13")
@@ -55,6 +56,7 @@ def test_every_error_goes_from_process_to_process(kind: type[Exception]) -> None
         CoordinatorCircuitOpenError("open", retry_after=2.5),
         MessageDecodeError("bad", raw=b"\0"),
         RemoteAgentError("failed", error_type="KeyError", attempts=4),
+        RequestTimeoutError("late", error_type="KeyError", attempts=2, last_error="KeyError: 1"),
     ],
 )
 def test_what_an_error_carries_goes_with_it(error: Exception) -> None:

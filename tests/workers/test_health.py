@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import OwnServers
+from tests.support.backends import Backend
 from tests.support.waiting import SLACK, eventually, holds_within
 from tests.workers.conftest import Coordinators
 from tests.workers.given import (
@@ -26,6 +27,7 @@ from tests.workers.given import (
 from tta_agent_coordination import (
     AgentId,
     AgentWorker,
+    ConfigurationError,
     CoordinatorUnavailableError,
     Liveness,
     RedisAgentRegistry,
@@ -196,13 +198,15 @@ def test_who_was_superseded_reads_its_own_inbox_no_more(
         worker = serve(first, coordinator, registry=registry)
         other = serve(second, coordinators(backend.client(), key_prefix), registry=other_registry)
         eventually(lambda: OWN not in _served(worker), what="it still reads its own inbox")
+        assert worker.health().superseded == (OWN,)
+        assert other.health().superseded == ()
 
         # then the second gets what is sent to it, at once, and both share the inbox of the type
         for number in range(5):
             begun = time.monotonic()
             send(coordinator, event(number))
             eventually(lambda number=number: len(second.got) == number + 1)
-            assert time.monotonic() - begun < SLACK
+            assert time.monotonic() - begun < SLACK, "it waited for a lease"
         assert first.got == []
         assert SHARED in _served(worker)
 
@@ -212,9 +216,35 @@ def test_who_was_superseded_reads_its_own_inbox_no_more(
         assert other.stop()
         assert registry.get(OWN) is None
 
+        # and who is started again has lost nothing yet
+        with worker:
+            assert worker.health().superseded == ()
+
 
 def _served(worker: AgentWorker) -> list[AgentId]:
     return [one for fetcher in worker._crew._fetchers.values() for one in fetcher.feed.agent_ids]
+
+
+@pytest.mark.guarantee("4.1")
+@ONE
+def test_two_workers_with_one_registry_cannot_serve_one_agent(
+    backend: Backend, key_prefix: str, coordinator: Coordinator, serve: Serve
+) -> None:
+    with RedisAgentRegistry(backend.client(), key_prefix) as registry:
+        first, agent = serve(Scripted(), coordinator, registry=registry), Scripted()
+        epoch = registry.get(OWN).epoch
+        second = AgentWorker([Scripted(agent_id=SHARED), agent], coordinator, registry)
+        with pytest.raises(ConfigurationError, match="greeter:1 is served by another worker"):
+            second.start()
+        assert not second.health().running
+        assert agent.life == []
+        assert [one.epoch for one in registry.list_registered()] == [epoch]
+
+        # when the first has stopped, the second may follow
+        assert first.stop()
+        with second:
+            assert first.stop()
+            assert registry.get(OWN) is not None
 
 
 @pytest.mark.guarantee("4.1")

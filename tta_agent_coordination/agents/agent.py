@@ -146,6 +146,10 @@ class _Route:
     message_type: MessageType | None
     topic: str | None
 
+    def __attrs_post_init__(self) -> None:
+        name = getattr(self.handler, "__qualname__", "given to on()")
+        checks.handler(f"the handler {name}", self.handler, "the message")
+
     def matches(self, message: AgentMessage) -> bool:
         if self.message_type is not None and self.message_type != message.message_type:
             return False
@@ -220,6 +224,9 @@ class Agent(AgentProxy):
             message_type: Only messages of this type.
             topic: Only messages of this topic; one that ends in ``*`` stands for all that begin
                 so.
+
+        Raises:
+            TypeError: The function cannot be called with a message alone.
         """
 
         def register(function: HandlerT) -> HandlerT:
@@ -248,6 +255,24 @@ class Agent(AgentProxy):
             if route.matches(message):
                 return route.handler(message)
         return hand_over(self, message)
+
+
+def check_servable(agent: AgentProxy) -> None:
+    """Refuse an agent whose first message would show that it cannot handle any.
+
+    Raises:
+        TypeError: It has no handler, or one that cannot be called with what it is given.
+    """
+    if isinstance(agent, Agent) and not agent.handles_something:
+        raise TypeError(
+            f"agent {agent.agent_id} handles nothing: write its process method, or register a "
+            "handler before it is given to a worker"
+        )
+    given = {"process": "the payload", "on_event": "the message"}
+    if isinstance(agent, Agent):
+        given["handle"] = "the message"
+    for name, argument in given.items():
+        checks.handler(f"{name} of agent {agent.agent_id}", getattr(agent, name), argument)
 
 
 def hand_over(agent: AgentProxy, message: AgentMessage) -> Answer:

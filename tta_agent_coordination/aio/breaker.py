@@ -236,6 +236,8 @@ class AsyncCircuitBreaker:
         return await answer if inspect.isawaitable(answer) else answer
 
     async def _settle(self, permit: Permit, error: BaseException | None = None) -> None:
+        if permit.inherited:  # a child has no loop to wait on, and nothing to tell
+            return
         settle = functools.partial(self._breaker.settle, permit, error)
         await self._pool.clean_up(settle, error)
 

@@ -150,9 +150,10 @@ class Pool:
         try:
             yield
         finally:
-            with own.changed:
-                own.calls -= 1
-                own.changed.notify_all()
+            if self._process.get() is own:  # a child may find the parent's lock taken for ever
+                with own.changed:
+                    own.calls -= 1
+                    own.changed.notify_all()
 
     async def close(self, last: Callable[[], None]) -> None:
         """End the calls that wait, let the short ones finish, and end the threads.
@@ -199,8 +200,9 @@ class Pool:
         try:
             yield
         finally:
-            with own.changed:
-                own.sleepers.discard(sleeper)
+            if self._process.get() is own:
+                with own.changed:
+                    own.sleepers.discard(sleeper)
 
     def _check_open(self) -> None:
         if self._closed:

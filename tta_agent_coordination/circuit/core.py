@@ -245,10 +245,11 @@ class CircuitBreaker:
         """Count what came of a call that was let through: the second half of `call`.
 
         Args:
-            permit: What `admit` returned; only its first return counts.
+            permit: What `admit` returned; only its first return counts, and none in a child
+                process: the parent counts what comes of its calls.
             error: What the call raised; None if it succeeded.
         """
-        if permit.settled:
+        if permit.settled or permit.inherited:
             return
         permit.settled = True
         parts = self._parts.get()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import threading
 from collections.abc import Callable, Sequence
@@ -29,12 +30,19 @@ class Permit:
         period: Of the circuit in which it was given.
         probe: Whether the call takes one of the places of a half-open circuit.
         settled: Whether it was taken back.
+        process: Id of the process that has it.
     """
 
     token: str = attrs.field(factory=_new_token)
     period: int = 0
     probe: bool = False
     settled: bool = False
+    process: int = attrs.field(factory=os.getpid)
+
+    @property
+    def inherited(self) -> bool:
+        """Whether this is a child of the process that has it: the call is the parent's."""
+        return self.process != os.getpid()
 
 
 class Places:

@@ -103,7 +103,7 @@ class RedisMessageCoordinator(MessageCoordinator):
             Replicas(keys, rules) if replicas else None,
         )
         if replicas and self._calls.link.route().blocks_sender:
-            raise ConfigurationError("fakeredis has no replicas: leave replicas at 0 with it")
+            raise ConfigurationError("replicas must be 0 with fakeredis, which has none")
         self._directory = Directory(self._calls)
         self._outbox = Outbox(self._calls, self._directory)
         self._inbox = Inbox(self._calls, self.events)
@@ -142,7 +142,6 @@ class RedisMessageCoordinator(MessageCoordinator):
     def send_message(
         self, sender: AgentId, recipient: AgentId, message: AgentMessage, *, delay: float = 0.0
     ) -> MessageResult:
-        """See `MessageCoordinator.send_message`."""
         return self._outbox.send(
             _agent("sender", sender),
             _agent("recipient", recipient),
@@ -151,14 +150,12 @@ class RedisMessageCoordinator(MessageCoordinator):
         )
 
     def send_many(self, sender: AgentId, messages: Iterable[AgentMessage]) -> list[MessageResult]:
-        """See `MessageCoordinator.send_many`."""
         addressed = [(message.recipient, message) for message in map(_message, messages)]
         return self._outbox.send_all(_agent("sender", sender), addressed)
 
     def broadcast_message(
         self, sender: AgentId, message: AgentMessage, recipients: Iterable[AgentId]
     ) -> list[MessageResult]:
-        """See `MessageCoordinator.broadcast_message`."""
         _message(message)
         addressed = [(_agent("each of recipients", one), message) for one in recipients]
         return self._outbox.send_all(_agent("sender", sender), addressed)
@@ -170,7 +167,6 @@ class RedisMessageCoordinator(MessageCoordinator):
         *,
         topics: Iterable[str] = (),
     ) -> MessageSubscription:
-        """See `MessageCoordinator.subscribe_to_messages`."""
         wish = subscription(
             _agent("agent_id", agent_id),
             types_of(message_types),
@@ -180,13 +176,11 @@ class RedisMessageCoordinator(MessageCoordinator):
         return wish
 
     def unsubscribe(self, subscription: MessageSubscription) -> None:
-        """See `MessageCoordinator.unsubscribe`."""
         self._subscriptions.remove(
             checks.instance_of("subscription", subscription, MessageSubscription)
         )
 
     def publish(self, sender: AgentId, message: AgentMessage) -> list[MessageResult]:
-        """See `MessageCoordinator.publish`."""
         _agent("sender", sender)
         recipients = self._subscriptions.recipients(_message(message))
         addressed = [(recipient, message) for recipient in recipients]
@@ -195,7 +189,6 @@ class RedisMessageCoordinator(MessageCoordinator):
     def receive(
         self, agent_id: AgentId, visibility_timeout: float = 5.0, *, wait: float = 0.0
     ) -> ReceivedMessage | None:
-        """See `MessageCoordinator.receive`."""
         messages = self.receive_many(agent_id, 1, visibility_timeout, wait=wait)
         return messages[0] if messages else None
 
@@ -207,7 +200,6 @@ class RedisMessageCoordinator(MessageCoordinator):
         *,
         wait: float = 0.0,
     ) -> list[ReceivedMessage]:
-        """See `MessageCoordinator.receive_many`."""
         return self._inbox.receive(
             _agent("agent_id", agent_id),
             checks.count("max_messages", max_messages, least=1),
@@ -216,11 +208,9 @@ class RedisMessageCoordinator(MessageCoordinator):
         )
 
     def ack(self, agent_id: AgentId, token: str) -> LeaseOutcome:
-        """See `MessageCoordinator.ack`."""
         return self._inbox.ack(_agent("agent_id", agent_id), [_token(token)])[0]
 
     def ack_many(self, agent_id: AgentId, tokens: Sequence[str]) -> list[LeaseOutcome]:
-        """See `MessageCoordinator.ack_many`."""
         return self._inbox.ack(_agent("agent_id", agent_id), checks.strings("tokens", tokens))
 
     def nack(
@@ -232,7 +222,6 @@ class RedisMessageCoordinator(MessageCoordinator):
         *,
         delay: float | None = None,
     ) -> LeaseOutcome:
-        """See `MessageCoordinator.nack`."""
         if error is not None:
             checks.instance_of("error", error, str)
         outcome, _ = self._inbox.nack(
@@ -245,16 +234,13 @@ class RedisMessageCoordinator(MessageCoordinator):
         return outcome
 
     def extend(self, agent_id: AgentId, token: str, visibility_timeout: float) -> LeaseOutcome:
-        """See `MessageCoordinator.extend`."""
         visibility = checks.duration("visibility_timeout", visibility_timeout)
         return self._inbox.extend(_agent("agent_id", agent_id), [_token(token)], visibility)[0]
 
     def release(self, agent_id: AgentId, token: str) -> LeaseOutcome:
-        """See `MessageCoordinator.release`."""
         return self._inbox.release(_agent("agent_id", agent_id), _token(token))
 
     def recover_pending(self, agent_id: AgentId | None = None) -> int:
-        """See `MessageCoordinator.recover_pending`."""
         if agent_id is not None:
             return self._inbox.recover(_agent("agent_id", agent_id))[0]
         return recover_all(self._directory, self._inbox)
@@ -271,7 +257,6 @@ class RedisMessageCoordinator(MessageCoordinator):
         dead_letter_limit: int | None = None,
         max_message_bytes: int | None = None,
     ) -> None:
-        """See `MessageCoordinator.configure`."""
         asked: dict[str, Any] = {
             "queue_size": queue_size,
             "retry_attempts": retry_attempts,
@@ -286,17 +271,14 @@ class RedisMessageCoordinator(MessageCoordinator):
         self._calls.policy = attrs.evolve(self._calls.policy, **changes)
 
     def stats(self, agent_id: AgentId) -> InboxStats:
-        """See `MessageCoordinator.stats`."""
         return self._inbox.stats(_agent("agent_id", agent_id))
 
     def purge(self, agent_id: AgentId) -> int:
-        """See `MessageCoordinator.purge`."""
         return self._inbox.purge(_agent("agent_id", agent_id))
 
     def dead_letters(
         self, agent_id: AgentId, *, limit: int = 100, offset: int = 0
     ) -> list[DeadLetter]:
-        """See `MessageCoordinator.dead_letters`."""
         return self._dead_letters.read(
             _agent("agent_id", agent_id),
             limit=checks.count("limit", limit),
@@ -311,7 +293,6 @@ class RedisMessageCoordinator(MessageCoordinator):
         to: AgentId | None = None,
         limit: int | None = None,
     ) -> int:
-        """See `MessageCoordinator.replay_dead_letters`."""
         return self._dead_letters.replay(
             _agent("agent_id", agent_id),
             None if message_ids is None else checks.strings("message_ids", message_ids),
@@ -322,7 +303,6 @@ class RedisMessageCoordinator(MessageCoordinator):
     def purge_dead_letters(
         self, agent_id: AgentId, *, message_ids: Sequence[str] | None = None
     ) -> int:
-        """See `MessageCoordinator.purge_dead_letters`."""
         return self._dead_letters.purge(
             _agent("agent_id", agent_id),
             None if message_ids is None else checks.strings("message_ids", message_ids),
@@ -331,7 +311,6 @@ class RedisMessageCoordinator(MessageCoordinator):
     def request(
         self, sender: AgentId, recipient: AgentId, payload: dict[str, Any], *, timeout: float
     ) -> AgentMessage:
-        """See `MessageCoordinator.request`."""
         return self.steps.asking(sender, recipient, payload, timeout=timeout).answer()
 
     @property
@@ -381,7 +360,6 @@ class RedisMessageCoordinator(MessageCoordinator):
         return examine(self._calls.link, prefix, call_timeout=self._call_timeout)
 
     def close(self) -> None:
-        """See `MessageCoordinator.close`."""
         self._requests.close()
         self._calls.link.close()
         self._requests.join()

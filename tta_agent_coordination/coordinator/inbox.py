@@ -25,6 +25,7 @@ from tta_agent_coordination.coordinator.calls import (
 )
 from tta_agent_coordination.coordinator.leases import Leases, words_of
 from tta_agent_coordination.coordinator.records import Delivery
+from tta_agent_coordination.coordinator.unanswered import Unanswered
 from tta_agent_coordination.delivery import InboxStats, ReceivedMessage
 from tta_agent_coordination.errors import CoordinationError, MessageDecodeError
 from tta_agent_coordination.events import Events, held
@@ -273,9 +274,11 @@ class Inbox(Leases):
             )
         return None
 
-    def withdraw(self, agent_id: AgentId, message_id: str) -> bool:
-        """Take back a message that nobody is handling."""
-        return bool(self._calls.run(scripts.WITHDRAW, agent_id, records.raw_text(message_id)))
+    def withdraw(self, agent_id: AgentId, message_id: str) -> Unanswered:
+        """Take back a message unless somebody is handling it; return what became of it so far."""
+        name, retention = records.raw_text(message_id), milliseconds(self._calls.policy.retention)
+        reply = self._calls.run(scripts.WITHDRAW, agent_id, new_call_id(), name, retention)
+        return Unanswered.read(reply)
 
     def _wait(
         self, agent_id: AgentId, most: int, visibility: float, left: float, due: float | None

@@ -15,6 +15,7 @@ from typing import Any
 from tta_agent_coordination import threads
 from tta_agent_coordination.coordinator.inbox import Inbox
 from tta_agent_coordination.coordinator.outbox import Outbox
+from tta_agent_coordination.coordinator.unanswered import Unanswered
 from tta_agent_coordination.errors import (
     ConfigurationError,
     CoordinationError,
@@ -164,6 +165,7 @@ class Asking:
         self._letter = outbox.letter(message.sender, message.recipient, message)
         self._outbox = outbox
         self._over = False
+        self._unanswered: Unanswered | None = None
         self._sending = threading.Lock()
 
     def answer(self) -> AgentMessage:
@@ -227,11 +229,11 @@ class Asking:
             if self._over:
                 return
             self._over = True
+            recipient, request_id = self._message.recipient, self._message.message_id
             try:
-                self._inbox.withdraw(self._message.recipient, self._message.message_id)
+                self._unanswered = self._inbox.withdraw(recipient, request_id)
             except CoordinationError as error:
                 # It is not handed out any more: its time to live is over soon.
-                recipient, request_id = self._message.recipient, self._message.message_id
                 logger.warning(
                     "request %s could not be taken back: %s", request_id, error,
                     extra={
@@ -253,12 +255,14 @@ class Asking:
         return _checked(reply, self._message.recipient)
 
     def timed_out(self) -> RequestTimeoutError:
-        """Return the error that says that no reply came in time."""
+        """Return the error that says that no reply came in time, and what else is known."""
+        known = self._unanswered or Unanswered()
         return RequestTimeoutError(
             f"no reply from {self._message.recipient} within {self._timeout:g} s "
-            f"(request {self._message.message_id}): "
-            "nobody serves that inbox, or its agent is busy, or failed and tries again (three "
-            "retries take 7 s by default; its log says why)"
+            f"(request {self._message.message_id}): {known}",
+            error_type=known.error_type,
+            attempts=known.attempts,
+            last_error=known.error,
         )
 
 

@@ -3,7 +3,7 @@
 `report` is what it says, `facts` what it read, `rules` how it judges that.
 """
 
-from tta_agent_coordination.doctor.examination import examine
+from tta_agent_coordination.doctor.examination import evictions, examine
 from tta_agent_coordination.doctor.report import Finding, Report, Status
 
-__all__ = ["Finding", "Report", "Status", "examine"]
+__all__ = ["Finding", "Report", "Status", "evictions", "examine"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from collections.abc import Iterator
 from importlib import metadata
@@ -10,7 +11,7 @@ from tta_agent_coordination.doctor import facts, rules
 from tta_agent_coordination.doctor.facts import Facts
 from tta_agent_coordination.doctor.report import Finding, Report, Status
 from tta_agent_coordination.doctor.rules import Verdict
-from tta_agent_coordination.errors import CoordinatorUnavailableError
+from tta_agent_coordination.errors import CoordinationError, CoordinatorUnavailableError
 from tta_agent_coordination.transport.link import Link
 
 REDIS_PY = ("6.4", "9")
@@ -45,6 +46,16 @@ def examine(link: Link, prefix: str, *, call_timeout: float) -> Report:
     slowest = max(found.round_trip for found in seen.values() if isinstance(found, Facts))
     local = {"call_timeout": rules.call_timeout(call_timeout, slowest), **_of_process()}
     return Report((*findings, *(Finding(name, *verdict) for name, verdict in local.items())))
+
+
+def evictions(link: Link) -> list[Finding]:
+    """Return which servers may drop keys of their own accord; what cannot be seen is left out."""
+    found: list[Finding] = []
+    with contextlib.suppress(CoordinationError):
+        for server, pool in link.commands.servers().items():
+            seen = facts.read_memory(link.commands, pool)
+            found.append(Finding("eviction", *rules.judge(rules.eviction, seen), server))
+    return [one for one in found if one.status in (Status.WARNING, Status.ERROR)]
 
 
 def _of_server(server: str, found: Facts | CoordinatorUnavailableError) -> Iterator[Finding]:

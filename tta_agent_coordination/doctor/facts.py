@@ -81,6 +81,16 @@ def read(gate: Gate, pool: Pool, prefix: str) -> Facts:
     )
 
 
+def read_memory(gate: Gate, pool: Pool) -> Facts:
+    """Read in one round trip what a server says of its memory; empty if it was refused.
+
+    Raises:
+        CoordinatorUnavailableError: The server cannot be reached.
+    """
+    [info] = gate.ask(pool, Command(("INFO", "memory")))
+    return Facts(info=_fields(info))
+
+
 def _times(gate: Gate, pool: Pool) -> tuple[float, float]:
     """Return the round trip and how far the server's clock is ahead, both in seconds."""
     gate.ask(pool, Command(("TIME",)))  # connects

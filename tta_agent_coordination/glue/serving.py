@@ -57,10 +57,11 @@ def serve(
         ConfigurationError: An agent cannot be found or an option is wrong; nothing was started.
         CoordinationError: Redis cannot be reached.
     """
-    agents = [SurroundedAgent(agent_at(path), around) for path in paths]
+    found = [agent_at(path) for path in paths]
     known = {name: value for name, value in options.items() if value is not None}
     registry = coordination.registry if registered else None
     try:
+        agents = [SurroundedAgent(agent, around) for agent in found]
         worker = AgentWorker(agents, coordination.coordinator, registry, **known)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(str(error)) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -40,6 +41,14 @@ _REGISTRY = _options_of(RedisAgentRegistry)
 
 KEYS = tuple(name.upper() for name in (*_SHARED, *sorted(_COORDINATOR | _REGISTRY)))
 """All that can be configured: the options of coordinator and registry, in capitals, and more."""
+
+_SERVERS = ("URL", "CLIENT")
+_OPTIONS = [key.lower() for key in KEYS if key not in _SERVERS]
+# One that is an ordinary word is meant where an error begins with it.
+_OPTION = re.compile(
+    rf"^(?:{'|'.join(_OPTIONS)})\b|\b(?:{'|'.join(o for o in _OPTIONS if '_' in o)})\b"
+)
+_FROM_TEXT = "what comes from the environment is text: convert it with int() or float()"
 
 
 @attrs.frozen
@@ -122,15 +131,42 @@ class Settings:
         if self.given.get("URL") and self.given.get("CLIENT") is not None:
             text = f"{self.spell('URL')} and {self.spell('CLIENT')} are both set"
             found.append(Problem(text, "keep one of them"))
+        error = self._error()
+        if error is None:
+            return found
+        alone = [problem for key in self.given if (problem := self._wrong_alone(key))]
+        # What is left are two that do not fit together, and the URL that is not configured here.
+        return [*found, *(alone or [self._told(error, URL_VARIABLE)])]
+
+    def _error(self) -> Exception | None:
+        """Return why nothing can be made as configured; nothing is connected for that."""
         try:
             _check_timeout(self.ready_timeout)
             self.make(RedisMessageCoordinator, strict=False)  # which would ask the server
             self.make(RedisAgentRegistry)
         except (ConfigurationError, TypeError, ValueError) as error:
-            found.append(Problem(f"{self.spell('…')} is wrong: {error}"))
-        return found
+            return error
+        return None
+
+    def _wrong_alone(self, key: str) -> Problem | None:
+        """Return what is wrong with one value whatever the others are."""
+        value = self.given[key]
+        if key in _SERVERS:
+            error = attrs.evolve(self, given={key: value})._error()
+        else:
+            error = attrs.evolve(self, given={"URL": DEFAULT_URL, key: value})._error()
+            if isinstance(error, ConfigurationError):  # it does not fit the default of another
+                return None
+        return None if error is None else self._told(error, self.spell(key), value)
+
+    def _told(self, error: Exception, culprit: str, value: object = None) -> Problem:
+        """Tell of an error in the words of the configuration; `culprit` unless it names one."""
+        named = _OPTION.sub(lambda option: self.spell(option[0].upper()), str(error))
+        text = named if _OPTION.match(str(error)) else f"{culprit} is wrong: {named}"
+        unread = isinstance(error, TypeError) and isinstance(value, str) and "number" in text
+        return Problem(text, _FROM_TEXT if unread else "")
 
 
 def _check_timeout(seconds: object) -> None:
     if checks.duration("ready_timeout", seconds) == 0:
-        raise ValueError("ready_timeout must be more than 0 seconds")
+        raise ValueError(f"ready_timeout must be more than 0 seconds, not {seconds}")

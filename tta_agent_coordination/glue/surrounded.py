@@ -8,7 +8,14 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, TypeVar
 
-from tta_agent_coordination.agents.agent import Agent, AgentProxy, Answer, Payload, hand_over
+from tta_agent_coordination.agents.agent import (
+    Agent,
+    AgentProxy,
+    Answer,
+    Payload,
+    check_servable,
+    hand_over,
+)
 from tta_agent_coordination.agents.capability import AgentCapability
 from tta_agent_coordination.message import AgentMessage
 
@@ -26,7 +33,12 @@ class SurroundedAgent(Agent):
     """
 
     def __init__(self, agent: AgentProxy, around: Around) -> None:
-        """Surround the calls of `agent`."""
+        """Surround the calls of `agent`.
+
+        Raises:
+            TypeError: It cannot handle a message: see `AgentWorker`.
+        """
+        check_servable(agent)
         super().__init__(agent.agent_id, agent.name)
         self._agent = agent
         self._around = around

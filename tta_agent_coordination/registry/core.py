@@ -99,37 +99,30 @@ class RedisAgentRegistry(AgentRegistry):
         return f"<{type(self).__name__} key_prefix={self._keys.prefix!r}>"
 
     def register(self, agent: Registrable) -> AgentRecord:
-        """See `AgentRegistry.register`."""
         _agent_id("agent.agent_id", getattr(agent, "agent_id", None))
         checks.instance_of("agent.name", getattr(agent, "name", None), str)
         return self._pulse.register(agent)
 
     def deregister(self, agent_id: AgentId) -> bool:
-        """See `AgentRegistry.deregister`."""
         return self._pulse.deregister(_agent_id("agent_id", agent_id))
 
     def heartbeat(self, agent_id: AgentId) -> bool:
-        """See `AgentRegistry.heartbeat`."""
         return self._pulse.heartbeat(_agent_id("agent_id", agent_id))
 
     def start_heartbeats(self) -> None:
-        """See `AgentRegistry.start_heartbeats`."""
         if self._pulse.closed.is_set():
             raise ConfigurationError("this registry is closed: make a new one")
         self._pulse.heart.start()
 
     def stop_heartbeats(self, timeout: float = 5.0) -> bool:
-        """See `AgentRegistry.stop_heartbeats`."""
         return self._pulse.heart.stop(checks.duration("timeout", timeout))
 
     def get(self, agent_id: AgentId) -> AgentRecord | None:
-        """See `AgentRegistry.get`."""
         return self._store.read(_agent_id("agent_id", agent_id))
 
     def list_registered(
         self, *, agent_type: str | None = None, include_dead: bool = False
     ) -> list[AgentRecord]:
-        """See `AgentRegistry.list_registered`."""
         return [
             record
             for record in self._store.read_all()
@@ -145,7 +138,6 @@ class RedisAgentRegistry(AgentRegistry):
         min_version: str | None = None,
         tags: Iterable[str] = (),
     ) -> list[AgentRecord]:
-        """See `AgentRegistry.discover`."""
         wanted = catalog.Wanted(capability, min_version, tags)
         found = self.list_registered(agent_type=agent_type)
         return catalog.least_loaded_first(record for record in found if wanted.fits(record))
@@ -158,7 +150,6 @@ class RedisAgentRegistry(AgentRegistry):
         min_version: str | None = None,
         tags: Iterable[str] = (),
     ) -> AgentId:
-        """See `AgentRegistry.pick`."""
         tags = checks.strings("tags", tags)
         found = self.discover(agent_type, capability=capability, min_version=min_version, tags=tags)
         if not found:
@@ -169,7 +160,6 @@ class RedisAgentRegistry(AgentRegistry):
         return found[0].agent_id
 
     def snapshot(self) -> dict[str, Any]:
-        """See `AgentRegistry.snapshot`."""
         records: list[AgentRecord] = []
         error: str | None = None
         try:
@@ -182,6 +172,7 @@ class RedisAgentRegistry(AgentRegistry):
             "agents": [catalog.plain(record) for record in records],
             "counts": catalog.counts(records),
             "local": [str(local.agent_id) for local in self._pulse.agents.all()],
+            "superseded": sorted(str(one) for one in list(self._pulse.superseded)),
             "heartbeat": {
                 "running": heart.running,
                 "last_success_age": heart.age,
@@ -191,7 +182,6 @@ class RedisAgentRegistry(AgentRegistry):
         }
 
     def watch(self, *, timeout: float | None = None) -> Iterator[RegistryEvent]:
-        """See `AgentRegistry.watch`."""
         return self.watching(timeout=timeout).events()
 
     def watching(self, *, timeout: float | None) -> Watch:
@@ -200,28 +190,23 @@ class RedisAgentRegistry(AgentRegistry):
         return Watch(self._store.read_all, self._times.look_interval, self._pulse.closed, end)
 
     def restore_state_if_available(self, agent: Registrable) -> bool:
-        """See `AgentRegistry.restore_state_if_available`."""
         agent_id = _agent_id("agent.agent_id", getattr(agent, "agent_id", None))
         return LocalAgent(agent, self._times.ttl).take_over(self._store.state(agent_id))
 
     def on_unhealthy(self, callback: Hook, *, fallback: Hook | None = None) -> None:
-        """See `AgentRegistry.on_unhealthy`."""
         self._supervision.recovery.hook(callback, fallback)
 
     def move_messages_of_dead(
         self, coordinator: MessageCoordinator, *, to: AgentId | None = None
     ) -> None:
-        """See `AgentRegistry.move_messages_of_dead`."""
         checks.instance_of("coordinator", coordinator, MessageCoordinator)
         self._supervision.move_messages(coordinator, None if to is None else _agent_id("to", to))
 
     def on_superseded(self, callback: Callable[[AgentId], object]) -> None:
-        """See `AgentRegistry.on_superseded`."""
         if callback not in self._superseded:
             self._superseded.append(callback)
 
     def detect_and_recover(self) -> RecoverySummary:
-        """See `AgentRegistry.detect_and_recover`."""
         unwell = self._pulse.check_up()
         summary = self._supervision.round(self._store.read_all(), unwell)
         if summary.unhealthy and self.events.observers:
@@ -241,6 +226,11 @@ class RedisAgentRegistry(AgentRegistry):
         local = self._pulse.agents.get(_agent_id("agent_id", agent_id))
         if local is not None:
             self._pulse.agents.drop(local)
+
+    def is_served(self, agent_id: AgentId) -> bool:
+        """Whether a worker serves it that has this registry; a worker calls it."""
+        local = self._pulse.agents.get(agent_id)
+        return local is not None and local.load is not None
 
     def set_load_source(self, agent_id: AgentId, source: LoadSource | None) -> None:
         """Let beats of an agent of this process tell how busy it is; a worker calls it."""

@@ -116,7 +116,8 @@ class AgentRegistry(ABC):
         """Return the state of the registry and of its heartbeats, for logs and dashboards.
 
         It is JSON: ``agents`` (their records), ``counts`` (by liveness), ``local`` (the ids of this
-        process) and ``heartbeat`` (``running``, ``last_success_age`` in seconds, ``last_error``,
+        process), ``superseded`` (those that were, until they were taken over or ended from
+        elsewhere) and ``heartbeat`` (``running``, ``last_success_age`` in seconds, ``last_error``,
         ``breaker``). While the server is away it says so in ``error``, and has no agents.
         """
 

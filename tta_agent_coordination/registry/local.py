@@ -35,6 +35,11 @@ T = TypeVar("T")
 LoadSource = Callable[[], AgentLoad]
 
 
+def this_process() -> str:
+    """Return where this runs, as records have it."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
 class Registrable(Protocol):
     """What can be registered: any object with an address and a name.
 
@@ -153,7 +158,7 @@ class LocalAgent:
             if strict
             else self._answer("capabilities", self._capabilities, otherwise=before.capabilities),
             load=self._answer("load", self._load, otherwise=before.load),
-            process=f"{socket.gethostname()}:{os.getpid()}",
+            process=this_process(),
         )
         self.state = self._answer("state", self._state, otherwise=self.state)
 

@@ -7,10 +7,16 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 
 from tta_agent_coordination.agents.record import AgentRecord
+from tta_agent_coordination.errors import CoordinationError
 from tta_agent_coordination.events import AgentSuperseded, Events
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.registry.heart import Heart
-from tta_agent_coordination.registry.local import LocalAgent, LocalAgents, Registrable
+from tta_agent_coordination.registry.local import (
+    LocalAgent,
+    LocalAgents,
+    Registrable,
+    this_process,
+)
 from tta_agent_coordination.registry.options import LONGEST_PATIENCE, Times
 from tta_agent_coordination.registry.store import Store
 from tta_agent_coordination.registry.survey import Survey, aside
@@ -23,6 +29,7 @@ class Pulse:
 
     Attributes:
         agents: Those that are registered here.
+        superseded: Those that were, until somebody else registered or ended them.
         heart: The thread that beats for them.
         closed: Set when the registry is closed.
     """
@@ -52,6 +59,7 @@ class Pulse:
         self._survey = Survey()
         self._check_up = Survey()
         self.agents = LocalAgents()
+        self.superseded: set[AgentId] = set()
         self.heart = Heart(self._beat_for_all, times.interval, events)
         self.closed = threading.Event()
 
@@ -74,6 +82,7 @@ class Pulse:
             raise
         local.epoch = record.epoch
         self.agents.add(local)
+        self.superseded.discard(agent.agent_id)
         return record
 
     def deregister(self, agent_id: AgentId) -> bool:
@@ -135,11 +144,26 @@ class Pulse:
 
     def _tell(self, lost: Sequence[AgentId]) -> None:
         for agent_id in lost:
+            self.superseded.add(agent_id)
             logger.warning(
-                "agent %s was taken over or ended by another process",
-                agent_id,
+                "agent %s was %s, and is not beaten for here any more", agent_id,
+                self._fate(agent_id),
                 extra={"event": "agent_superseded", "agent": str(agent_id)},
-            )
+            )  # fmt: skip
             self._lost(agent_id)
             if self._events.observers:
                 self._events.tell(AgentSuperseded(agent_id=agent_id))
+
+    def _fate(self, agent_id: AgentId) -> str:
+        try:
+            record = self._store.read(agent_id)
+        except CoordinationError:
+            return "taken over or ended by another process"
+        if record is None:
+            return "ended by another process"
+        if record.process != this_process():
+            return f"taken over by {record.process}"
+        return (
+            "taken over by another registry of this process (give each agent an id of its own, and "
+            "a process one registry)"
+        )

@@ -236,14 +236,7 @@ class Gate:
 
     def _ask_once(self, pool: Pool, commands: Sequence[Command]) -> list[Reply]:
         with until(time.monotonic() + self._share):
-            connection = pool.get_connection()
-            try:
-                return _exchange(connection, commands)
-            except BaseException:
-                connection.disconnect()
-                raise
-            finally:
-                self._release(pool, connection)
+            return self._exchange_on(pool, commands)
 
     def _begin(self, key: str, *commands: Command) -> tuple[Pool, Connection]:
         """Send a blocking command, and what follows it."""

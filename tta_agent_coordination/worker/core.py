@@ -17,7 +17,7 @@ from typing import Self, cast
 import attrs
 
 from tta_agent_coordination import checks, forks, threads
-from tta_agent_coordination.agents.agent import Agent, AgentProxy
+from tta_agent_coordination.agents.agent import AgentProxy, check_servable
 from tta_agent_coordination.agents.record import AgentLoad
 from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
 from tta_agent_coordination.errors import ConfigurationError, CoordinationError
@@ -50,6 +50,8 @@ class WorkerHealth:
         threads: Handlers there are.
         breakers: State of the circuit breakers around Redis, by name.
         last_error: What went wrong last, on the way to Redis or in a handler.
+        superseded: Agents whose registration somebody else took over, or ended, since the start:
+            their own inboxes are not served here any more, the shared ones of their types are.
     """
 
     running: bool
@@ -58,6 +60,7 @@ class WorkerHealth:
     threads: int
     breakers: dict[str, str]
     last_error: str | None
+    superseded: tuple[AgentId, ...] = ()
 
 
 class AgentWorker:
@@ -87,7 +90,8 @@ class AgentWorker:
             drain_timeout: Seconds that handlers get to finish at `stop`.
 
         Raises:
-            TypeError, ValueError: An argument is wrong.
+            TypeError, ValueError: An argument is wrong, or an agent could not handle a message: it
+                has no handler, or one that cannot be called with a payload or message alone.
         """
         self._agents = _several(agent_or_agents)
         self._coordinator = checks.instance_of("coordinator", coordinator, RedisMessageCoordinator)
@@ -104,6 +108,7 @@ class AgentWorker:
         self._crew: Crew | None = None
         self._last_error: str | None = None
         self._listed = set[AgentId]()
+        self._lost: tuple[AgentId, ...] = ()
         self._warned = False
         forks.in_child(self._disown)
         forks.before(self._warn_of_fork)
@@ -112,14 +117,17 @@ class AgentWorker:
         """Begin to serve; does nothing when it does.
 
         Raises:
-            CoordinatorUnavailableError: There is a registry, and Redis cannot be reached. Nothing
-                was started.
+            ConfigurationError: Another worker with the same registry serves one of the agents.
+                Nothing was started.
+            CoordinatorUnavailableError: There is a registry, and Redis cannot be reached. Likewise.
             Exception: What the ``start`` of an agent raises; likewise.
         """
         forks.notice()
         with self._changing:
             if self._crew is not None:
                 return
+            self._check_unserved()
+            self._lost = ()
             with contextlib.ExitStack() as undo:
                 loop = self._loop = WorkerLoop(str(self._agents[0].agent_id))
                 undo.callback(loop.stop)
@@ -186,6 +194,7 @@ class AgentWorker:
             threads=self._options.threads,
             breakers={"commands": link.commands.state, "leases": link.leases.state},
             last_error=crew.last_error if crew else self._last_error,
+            superseded=self._lost,
         )
 
     @property
@@ -231,6 +240,7 @@ class AgentWorker:
         crew, self._crew = self._crew, None
         self._changing = threading.RLock()
         self._listed = set[AgentId]()
+        self._loop.disown()
         if crew is not None:
             crew.disown()
             self._last_error = (
@@ -268,6 +278,14 @@ class AgentWorker:
         self._crew = None
         return fetched and finished
 
+    def _check_unserved(self) -> None:
+        for agent in self._agents:
+            if self._registry is not None and self._registry.is_served(agent.agent_id):
+                raise ConfigurationError(
+                    f"agent {agent.agent_id} is served by another worker with this registry: stop "
+                    "that one first, give the agent an id of its own, or more threads to one worker"
+                )
+
     def _enlist(self) -> None:
         if self._registry is None:
             return
@@ -290,6 +308,8 @@ class AgentWorker:
                 self._registry.deregister(agent_id)
 
     def _superseded(self, agent_id: AgentId) -> None:
+        if agent_id in self._listed:
+            self._lost = (*self._lost, agent_id)
         self._listed.discard(agent_id)  # the registration is somebody else's now
         crew = self._crew
         if crew is not None:
@@ -320,11 +340,7 @@ def _several(agents: object) -> list[AgentProxy]:
                 f"{count} agents of a worker have the id {agent_id}: give each its own"
             )
     for agent in found:
-        if isinstance(agent, Agent) and not agent.handles_something:
-            raise TypeError(
-                f"agent {agent.agent_id} handles nothing: write its process method, or register a "
-                "handler before it is given to a worker"
-            )
+        check_servable(agent)
     return found
 
 

@@ -12,6 +12,7 @@ import attrs
 from tta_agent_coordination import checks, threads
 from tta_agent_coordination.agents.agent import AgentProxy
 from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
+from tta_agent_coordination.doctor import evictions
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.worker.desk import Desk, Turn
 from tta_agent_coordination.worker.fetcher import Fetcher
@@ -68,6 +69,8 @@ class Crew:
         self.desk = Desk(options.threads)
         self.last_error: str | None = None
         self._failing = False
+        self._link = coordinator.link
+        self._unlooked = threading.Lock()
         self._last_poll: float | None = None
         self._handling = Handling(coordinator, by_inbox, self._note_raised, loop)
         feeds = coordinator.feed(list(by_inbox))
@@ -214,6 +217,8 @@ class Crew:
                 self._name,
                 extra={"event": "worker_recovered", "worker": self._name},
             )
+        if self._unlooked.acquire(blocking=False):  # once, when Redis has just answered
+            self._warn_of_eviction()
 
     def _note_failure(self, error: Exception) -> None:
         self.last_error = f"{type(error).__name__}: {error}"
@@ -224,6 +229,17 @@ class Crew:
                 self._name,
                 self.last_error,
                 extra={"event": "worker_failing", "worker": self._name},
+            )
+
+    def _warn_of_eviction(self) -> None:
+        findings = evictions(self._link)
+        if findings:
+            told = "; ".join(f"{one.server}: {one.found}. {one.advice}" for one in findings)
+            logger.warning(
+                "worker %s: the server may drop keys of its inboxes: %s",
+                self._name,
+                told,
+                extra={"event": "eviction", "worker": self._name},
             )
 
     def _note_raised(self, text: str) -> None:

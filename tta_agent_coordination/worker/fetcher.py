@@ -103,7 +103,10 @@ class Fetcher:
         free = self._desk.reserve(_LOOK)
         if not free:
             self._acknowledge()  # another fetcher may take every handler that gets free
-        elif not self._fetch(free):
+            return
+        found = self._fetch(free)
+        self._polled()
+        if not found:
             self._park()
         elif self._lends and self.feed.has_more:
             self._desk.lend_turn()
@@ -142,7 +145,6 @@ class Fetcher:
             self._desk.put_back_done(self.feed, done)
             raise
         self._note(done, refused)
-        self._polled()
         return [Task(self.feed, inbox, delivery, asked_at) for inbox, delivery in fetched]
 
     def _park(self) -> None:

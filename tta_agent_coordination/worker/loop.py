@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import threading
 from collections.abc import Awaitable
 from concurrent.futures import Future
@@ -68,6 +69,12 @@ class WorkerLoop:
             running = self._running
             return running is not None and running.cancel(why)
 
+    def disown(self) -> None:
+        """Let a coroutine that has forked take the loop no further, in the child."""
+        running = self._running
+        if running is not None and self.is_here:
+            running.disown()
+
     def stop(self) -> bool:
         """End the loop with all that still runs on it; whether its thread has ended."""
         with self._lock:
@@ -90,6 +97,7 @@ class _Loop:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._pid = os.getpid()
         self._under_way: dict[Future[Outcome], asyncio.Task[Outcome] | None] = {}
         self._ready: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
         self.thread = threads.spawn(f"loop-{name}", self._run)
@@ -112,6 +120,10 @@ class _Loop:
     def stop(self) -> None:
         self._soon(self._stopped.set)
 
+    def disown(self) -> None:
+        # It shares what it waits on with the loop of the parent, which goes on.
+        self._loop.stop()
+
     def _soon(self, act: Any, *arguments: object) -> bool:
         try:
             self._loop.call_soon_threadsafe(act, *arguments)
@@ -120,7 +132,7 @@ class _Loop:
         return True
 
     def _begin(self, answer: Awaitable[Any], outcome: Future[Outcome]) -> None:
-        task = self._under_way[outcome] = self._loop.create_task(_outcome(answer))
+        task = self._under_way[outcome] = self._loop.create_task(self._outcome(answer))
         task.add_done_callback(partial(self._ended, outcome))
 
     def _ended(self, outcome: Future[Outcome], task: asyncio.Task[Outcome]) -> None:
@@ -138,9 +150,10 @@ class _Loop:
 
     def _run(self) -> None:
         try:
-            with asyncio.Runner() as runner:  # which cancels what is left, and closes the loop
-                runner.run(self._serve())
+            self._run_loop()
         except BaseException:
+            if self._inherited:
+                return
             logger.exception(
                 "a task on the event loop of a worker ended it",
                 extra={"event": "worker_loop_ended"},
@@ -148,21 +161,36 @@ class _Loop:
         for outcome in list(self._under_way):
             self._settle(outcome, _gone())
 
+    def _run_loop(self) -> None:
+        runner = asyncio.Runner()
+        try:
+            runner.run(self._serve())
+        finally:
+            if not self._inherited:  # else it would take the parent's from what both wait on
+                runner.close()  # which cancels what is left
+
     async def _serve(self) -> None:
         stopped = asyncio.Event()
         self._ready.set_result((asyncio.get_running_loop(), stopped))
         await stopped.wait()
 
+    async def _outcome(self, answer: Awaitable[Any]) -> Outcome:
+        # Of a task, SystemExit and KeyboardInterrupt would end the loop.
+        came: Outcome
+        try:
+            came = await answer, None
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            came = None, error
+        if self._inherited:
+            raise SystemExit  # before others, which are the parent's, take a step here
+        return came
+
+    @property
+    def _inherited(self) -> bool:
+        return self._pid != os.getpid()
+
 
 def _gone() -> Outcome:
     return None, asyncio.CancelledError("its event loop has ended")
-
-
-async def _outcome(answer: Awaitable[Any]) -> Outcome:
-    # Of a task, SystemExit and KeyboardInterrupt would end the loop.
-    try:
-        return await answer, None
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-        return None, error
