@@ -75,7 +75,8 @@ class QueueMessage:
         priority: Its place among the others.
         enqueued_at: When the server stored it, by the server's clock.
         delivery_attempts: How often it was handed out, this time included.
-        last_error: What the last ``nack`` gave as its error.
+        last_error: What the last ``nack`` gave as its error, since it was sent or replayed. A dead
+            letter also has that of before a replay, if none came after.
     """
 
     message: AgentMessage

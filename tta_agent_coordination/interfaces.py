@@ -227,6 +227,9 @@ class MessageCoordinator(ABC):
     ) -> int:
         """Make dead letters receivable again, as if sent anew: attempts 0, last of their priority.
 
+        A time to live begins anew: what expires again is a dead letter again, with the error that
+        it had.
+
         Args:
             agent_id: Whose dead letters.
             message_ids: Which; None for all, the oldest first.

@@ -243,6 +243,53 @@ def test_a_message_can_die_and_be_replayed_many_times(
     assert drain(coordinator) == [0]
 
 
+@pytest.mark.parametrize("to", [None, ONE], ids=["here", "elsewhere"])
+@pytest.mark.parametrize("error", ["it broke: §1\nand more", "", None])
+def test_one_that_expires_after_its_replay_is_dead_again_with_its_error(
+    coordinator: RedisMessageCoordinator, later: Later, to: AgentId | None, error: str | None
+) -> None:
+    send(coordinator, 0, ttl=10)
+    coordinator.nack(WORKER, take(coordinator).token, FAILED, error)
+    later(60)
+    inbox = to or WORKER
+
+    for _ in range(2):
+        assert coordinator.replay_dead_letters(WORKER, to=to) == 1
+        later(9.5, inbox)
+        assert sum(coordinator.stats(inbox).ready.values()) == 1
+        later(1, inbox)
+        assert coordinator.receive(inbox) is None
+
+        [letter] = coordinator.dead_letters(inbox)
+        assert (letter.reason, letter.queue_message and letter.queue_message.last_error) == (
+            "expired",
+            error,
+        )
+        if to:
+            return
+
+
+@pytest.mark.parametrize("to", [None, ONE], ids=["here", "elsewhere"])
+def test_who_gets_a_replayed_message_is_told_no_old_error_and_a_new_one_replaces_it(
+    coordinator: RedisMessageCoordinator, to: AgentId | None
+) -> None:
+    send(coordinator, 0)
+    coordinator.nack(WORKER, take(coordinator).token, FAILED, "old")
+    coordinator.replay_dead_letters(WORKER, to=to)
+    inbox = to or WORKER
+
+    again = take(coordinator, inbox)
+    assert (again.queue_message.last_error, again.queue_message.delivery_attempts) == (None, 1)
+    coordinator.nack(inbox, again.token, error="new", delay=0)
+    third = take(coordinator, inbox)
+
+    assert (third.queue_message.last_error, third.queue_message.delivery_attempts) == ("new", 2)
+    coordinator.nack(inbox, third.token, FAILED)
+    [letter] = coordinator.dead_letters(inbox)
+    assert letter.queue_message is not None
+    assert letter.queue_message.last_error == "new"
+
+
 # Dropping -------------------------------------------------------------------------------------
 
 

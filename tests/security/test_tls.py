@@ -11,6 +11,7 @@ import pytest
 import redis
 from redis.connection import SSLConnection
 
+from tests.conftest import OwnServers
 from tests.contract.given import (
     ONE,
     PATIENCE,
@@ -20,6 +21,7 @@ from tests.contract.given import (
     drain,
     message,
     send,
+    take,
     together,
 )
 from tests.support.backends import Backend
@@ -29,6 +31,7 @@ from tta_agent_coordination import (
     AgentMessage,
     AgentWorker,
     ConfigurationError,
+    CoordinationError,
     CoordinatorUnavailableError,
     RedisMessageCoordinator,
 )
@@ -272,6 +275,64 @@ def test_calls_go_on_after_the_certificate_was_renewed(
     listener.present(authority.server("localhost"))
     send(coordinator, 1)
     assert drain(coordinator) == [1]
+
+
+def advice(url: str) -> str:
+    """What a call to this address says in the end."""
+    with (
+        RedisMessageCoordinator.from_url(url, call_timeout=0.6) as coordinator,
+        pytest.raises(CoordinatorUnavailableError) as caught,
+    ):
+        coordinator.stats(WORKER)
+    assert "hunter2" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("service", ["", "+cluster"])
+def test_who_speaks_without_tls_to_a_port_with_it_is_told_what_to_check(
+    front: Front, service: str
+) -> None:
+    url = front().url(login="user:hunter2@").replace("rediss://", f"redis{service}://")
+    assert "if that port speaks TLS, give rediss://" in advice(url)
+
+
+@pytest.mark.parametrize("service", ["", "+cluster"])
+def test_who_speaks_with_tls_to_a_port_without_it_is_told_what_to_check(
+    own_server: OwnServers, service: str
+) -> None:
+    url = own_server(tcp=True).url.replace("redis://", f"rediss{service}://user:hunter2@")
+    assert "if that port has no TLS, give redis://" in advice(url)
+
+
+@pytest.mark.parametrize("octets", [b"\x15\x03\x03\x00\x02\x02\x46", b"HTTP/1.1 400 Bad\r\n"])
+def test_what_does_not_speak_the_protocol_is_told_from_a_server(octets: bytes) -> None:
+    """The first is what OpenSSL says to those who come without TLS."""
+
+    def greet(end: socket.socket) -> None:
+        with end:
+            end.recv(4096)
+            end.sendall(octets)
+
+    with (
+        answering(greet) as port,
+        RedisMessageCoordinator.from_url(f"redis://127.0.0.1:{port}") as coordinator,
+        pytest.raises(CoordinationError, match="begins with rediss://"),
+    ):
+        coordinator.stats(WORKER)
+
+
+@pytest.mark.parametrize("gate", ["commands", "leases"])
+def test_an_address_at_which_something_has_answered_is_not_doubted(
+    own_server: OwnServers, key_prefix: str, gate: str
+) -> None:
+    server = own_server(tcp=True)
+    with RedisMessageCoordinator(server.client(), key_prefix, call_timeout=0.6) as coordinator:
+        send(coordinator, 1)
+        token = take(coordinator).token
+        server.pause()
+        with pytest.raises(CoordinatorUnavailableError) as caught:
+            coordinator.stats(WORKER) if gate == "commands" else coordinator.ack(WORKER, token)
+        assert "nothing has answered" not in str(caught.value)
 
 
 HANDSHAKE = b"\x16\x03\x03\x40\x00" + bytes(200)

@@ -369,4 +369,4 @@ def _letter(letter: DeadLetter) -> tuple[object, ...]:
 
 def _dead(dead: Dead) -> tuple[object, ...]:
     stored: Stored = dead.stored
-    return stored.message, dead.reason, stored.attempts, stored.error, stored.holder
+    return stored.message, dead.reason, stored.attempts, dead.error, stored.holder

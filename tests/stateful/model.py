@@ -37,6 +37,7 @@ class Stored:
     due: tuple[int, int] = (0, 0)  # when its delay or lease ends: hour, then tick
     attempts: int = 0
     error: str | None = None
+    earlier_error: str | None = None  # of before a replay; for a dead letter only
     holder: str | None = None
     token: str | None = None  # of its latest delivery
     settled: str | None = None  # what was done with that token; None: it is still good
@@ -53,6 +54,10 @@ class Dead:
     stored: Stored
     reason: str
     tick: int
+
+    @property
+    def error(self) -> str | None:
+        return self.stored.earlier_error if self.stored.error is None else self.stored.error
 
 
 @dataclass(frozen=True)
@@ -229,6 +234,7 @@ class InboxModel:
                 continue
             if not self._store(dead.stored.message).delivered:
                 continue
+            self._keep_error(message_id, dead)
             if dead.stored.expires_at is not None:  # as long to live as at first, delay included
                 life = dead.stored.expires_at - dead.stored.stored_at
                 self.unfinished[message_id].expires_at = self.now + life
@@ -247,9 +253,13 @@ class InboxModel:
             if dead is None or message_id in other.unfinished:
                 continue
             if other.receives(dead.stored.message):
+                other._keep_error(message_id, dead)
                 del self.dead[message_id]
                 moved += 1
         return moved
+
+    def _keep_error(self, message_id: str, dead: Dead) -> None:
+        self.unfinished[message_id].earlier_error = dead.error
 
     def receives(self, message: AgentMessage) -> bool:
         return self._store(message).delivered

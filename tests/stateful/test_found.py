@@ -212,7 +212,6 @@ def test_recovery_finds_an_inbox_that_was_struck_out_before_its_dead_letters_cam
     assert coordinator.recover_pending() == 1
 
 
-@pytest.mark.xfail(reason="a sender that noted the inbox within the minute does not note it again")
 @pytest.mark.guarantee("2.4")
 def test_recovery_finds_an_inbox_sent_to_after_the_server_lost_everything(
     backend: Backend, key_prefix: str, coordinator: RedisMessageCoordinator

@@ -106,10 +106,27 @@ def test_a_malformed_url_is_refused_and_no_password_is_shown(url: str) -> None:
         ("redis://a,b/0", "several hosts are given; .* redis[+]cluster://"),
         ("unix://", "the path of the socket is missing"),
         ("unix://localhost", "the path of the socket is missing"),
-        ("redis://host?db=x", "a value that is not allowed"),
-        ("redis://host?no_such_option=1", "an option after [?] is unknown"),
-        ("redis+sentinel://a/name?sentinel_no_such_option=1", "an option after [?] is unknown"),
-        ("rediss://host?ssl_cert_reqs=maybe", "does not fit the others"),
+        ("redis://host/abc", "the database, .* is no number"),
+        ("redis://host?db=x", "the value of db, after [?], is not allowed"),
+        ("redis://host?client_name=x&socket_timeout=soon", "the value of socket_timeout, after"),
+        ("redis://host?no_such_option=1", "option 1 after [?] is unknown; expected"),
+        (f"redis://host?db=1&{SECRET}=1", "option 2 after [?] is unknown; expected"),
+        (
+            "redis://host?socket_time_out=1",
+            "option 1 after [?] is unknown: is it socket_timeout[?]",
+        ),
+        (
+            "rediss://host?db=1&ssl_ca_cert=x",
+            "option 2 after [?] is unknown: is it ssl_ca_certs[?]",
+        ),
+        (
+            "redis://host?ssl_ca_certs=x",
+            "option 1 after [?] .* TLS, .* begins with rediss; expected",
+        ),
+        ("redis+sentinel://a/name?sentinel_no_such_option=1", "option 1 after [?] is unknown"),
+        ("redis+sentinel://a/name?db=1&sentinel_usernam=1", "option 2 .* is it sentinel_username"),
+        ("rediss://host?ssl_cert_reqs=maybe", "the value of ssl_cert_reqs, after [?], is not"),
+        (f"redis://user:{SECRET}@host?credential_provider=x", "do not fit each other"),
     ],
 )
 def test_an_error_says_what_is_wrong_and_what_is_expected(url: str, says: str) -> None:

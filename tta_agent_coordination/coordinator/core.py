@@ -13,6 +13,7 @@ from tta_agent_coordination.coordinator.dead_letters import DeadLetters
 from tta_agent_coordination.coordinator.directory import Directory, recover_all
 from tta_agent_coordination.coordinator.feed import Feed, feeds
 from tta_agent_coordination.coordinator.inbox import Inbox
+from tta_agent_coordination.coordinator.leases import Failure
 from tta_agent_coordination.coordinator.outbox import Outbox
 from tta_agent_coordination.coordinator.replication import Replicas
 from tta_agent_coordination.coordinator.requests import Requests
@@ -224,14 +225,12 @@ class RedisMessageCoordinator(MessageCoordinator):
     ) -> LeaseOutcome:
         if error is not None:
             checks.instance_of("error", error, str)
-        outcome, _ = self._inbox.nack(
-            _agent("agent_id", agent_id),
-            _token(token),
-            failure=failure_type(failure),
+        given = Failure(
+            kind=failure_type(failure),
             error=error,
             delay=None if delay is None else checks.duration("delay", delay),
         )
-        return outcome
+        return self._inbox.nack(_agent("agent_id", agent_id), _token(token), given)[0]
 
     def extend(self, agent_id: AgentId, token: str, visibility_timeout: float) -> LeaseOutcome:
         visibility = checks.duration("visibility_timeout", visibility_timeout)

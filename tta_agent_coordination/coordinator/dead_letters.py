@@ -11,9 +11,8 @@ from tta_agent_coordination.coordinator import records
 from tta_agent_coordination.coordinator.calls import Calls, milliseconds, new_call_id
 from tta_agent_coordination.coordinator.directory import Directory
 from tta_agent_coordination.coordinator.outbox import Letter, Outbox
-from tta_agent_coordination.delivery import DeadLetter
+from tta_agent_coordination.delivery import DeadLetter, QueueMessage
 from tta_agent_coordination.identity import AgentId
-from tta_agent_coordination.message import AgentMessage
 from tta_agent_coordination.transport import scripts
 from tta_agent_coordination.transport.gate import Command
 
@@ -86,7 +85,7 @@ class DeadLetters:
         key = self._calls.keys.inbox(agent_id)["dead_records"]
         stored = self._calls.link.commands.run(key, Command(("HMGET", key, *names)))[0]
         letters = [
-            self._letter(found.queue_message.message, to, _replay_id(agent_id, to, record))
+            self._letter(found.queue_message, to, _replay_id(agent_id, to, record))
             for name, record in zip(names, stored, strict=True)
             if record is not None
             and (found := records.dead_letter(name, record)) is not None
@@ -101,8 +100,9 @@ class DeadLetters:
         ]
         return self._drop(agent_id, moved) if moved else 0
 
-    def _letter(self, message: AgentMessage, to: AgentId, call: str) -> Letter:
-        return attrs.evolve(self._outbox.letter(message.sender, to, message), call=call)
+    def _letter(self, held: QueueMessage, to: AgentId, call: str) -> Letter:
+        letter = self._outbox.letter(held.message.sender, to, held.message)
+        return attrs.evolve(letter, call=call, error=records.earlier_error(held.last_error))
 
     def _drop(self, agent_id: AgentId, names: Sequence[bytes], *, everything: bool = False) -> int:
         retention = milliseconds(self._calls.policy.retention)

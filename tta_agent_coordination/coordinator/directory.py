@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from tta_agent_coordination import policy
 from tta_agent_coordination.coordinator.calls import Calls, microseconds, milliseconds
@@ -24,8 +24,9 @@ class Directory:
 
     On a cluster the index is on another node than most inboxes, so no script can keep both. A
     sender notes an inbox before it sends, and again each minute; an inbox is struck out when it
-    is empty and was not noted for ten minutes. Thus what holds a message is listed, but for a
-    minute after the server lost its data. The index itself is forgotten when nobody has sent to
+    is empty and was not noted for ten minutes. After the server lost its data, the first to send
+    to an inbox is told that it is new there, and notes it again. Thus what holds a message is
+    listed. The index itself is forgotten when nobody has sent to
     any inbox, nor recovered all of them, for a week.
     """
 
@@ -34,8 +35,12 @@ class Directory:
         self._calls = calls
         self._noted: dict[AgentId, float] = {}
 
-    def note(self, agent_ids: Iterable[AgentId]) -> None:
-        """See to it that these inboxes are listed; at most one round trip a minute for each."""
+    def note(self, agent_ids: Iterable[AgentId]) -> Sequence[AgentId]:
+        """See to it that these inboxes are listed; at most one round trip a minute for each.
+
+        Returns:
+            Those that were noted now, and not earlier.
+        """
         now = time.monotonic()
         late = [
             agent_id
@@ -49,6 +54,13 @@ class Directory:
             if len(self._noted) > _MOST_REMEMBERED:
                 self._noted.clear()
             self._noted.update(dict.fromkeys(late, now))
+        return late
+
+    def note_again(self, agent_ids: Collection[AgentId]) -> None:
+        """Note inboxes that the server may have lost, whenever they were noted."""
+        for agent_id in agent_ids:
+            self._noted.pop(agent_id, None)  # so that a repetition notes them, should this fail
+        self.note(agent_ids)
 
     def inboxes(self) -> list[AgentId]:
         """Return all that are listed."""

@@ -23,7 +23,8 @@ from tta_agent_coordination.coordinator.calls import (
     new_call_id,
     wait_times,
 )
-from tta_agent_coordination.coordinator.leases import Leases, words_of
+from tta_agent_coordination.coordinator.clocks import ServerClocks
+from tta_agent_coordination.coordinator.leases import Failure, Leases, words_of
 from tta_agent_coordination.coordinator.records import Delivery
 from tta_agent_coordination.coordinator.unanswered import Unanswered
 from tta_agent_coordination.delivery import InboxStats, ReceivedMessage
@@ -64,6 +65,7 @@ class Inbox(Leases):
     def __init__(self, calls: Calls, events: Events) -> None:
         """Receive through `calls`; tell `events` what happens."""
         super().__init__(calls, events)
+        self._clocks = ServerClocks()
         self._unanswered: dict[tuple[int, AgentId], list[str]] = {}
 
     @property
@@ -119,16 +121,24 @@ class Inbox(Leases):
         self, agent_id: AgentId, messages: list[ReceivedMessage], most: int, visibility: float
     ) -> list[ReceivedMessage]:
         """Claim in further steps what one step does not take."""
-        while len(messages) < most and len(messages) % MOST_A_CLAIM == 0:
-            step = min(most - len(messages), MOST_A_CLAIM)
-            try:
+        try:
+            while len(messages) < most and len(messages) % MOST_A_CLAIM == 0:
+                step = min(most - len(messages), MOST_A_CLAIM)
                 more = self._claim(agent_id, step, visibility, staying=False).messages
-            except CoordinationError:  # what is in hand already is not held up
-                break
-            if not more:
-                break
-            messages = messages + more
+                if not more:
+                    break
+                messages = messages + more
+        except CoordinationError:  # what is in hand already is not held up
+            pass
+        except BaseException:  # Ctrl-C: nobody will get what is in hand
+            self._give_up(agent_id, messages)
+            raise
         return messages
+
+    def _give_up(self, agent_id: AgentId, messages: Sequence[ReceivedMessage]) -> None:
+        """Let others have messages that nobody gets here; at the end of their leases at worst."""
+        with contextlib.suppress(CoordinationError):
+            self.release_all(agent_id, [received.token for received in messages])
 
     def forget_marks(self, agent_id: AgentId) -> None:
         """Drop the marks of an inbox in which no id comes twice."""
@@ -177,22 +187,21 @@ class Inbox(Leases):
         return [records.inbox_stats(reply) for reply in self._calls.ask_each(asked)]
 
     def _claim(self, agent_id: AgentId, most: int, visibility: float, *, staying: bool) -> Claim:
-        # A claim that no answer came to is made again under its old id: it may have been
-        # carried out, and then it gets the same messages. Not in a child process, though: the
-        # parent will ask for them.
+        # A claim that no answer came to, or whose answer Ctrl-C kept from the caller, is made
+        # again under its old id: it may have been carried out, and then it gets the same
+        # messages. Not in a child process, though: the parent will ask for them.
         call = self._unanswered_call(agent_id) or new_call_id()
         command = self.claim_command(agent_id, call, most, visibility, staying=staying)
         try:
             [reply] = self._calls.run_command(agent_id, command)
+            claim = self._brought(agent_id, call, reply, visibility)
         except BaseException:
             self._note_unanswered(agent_id, call)
             raise
-        claim = self._brought(agent_id, call, reply, visibility)
-        surplus = [received.token for received in claim.messages[most:]]
+        surplus = claim.messages[most:]
         if not surplus:
             return claim
-        with contextlib.suppress(CoordinationError):  # then their leases pass
-            self.release_all(agent_id, surplus)  # it was made for more than is asked for now
+        self._give_up(agent_id, surplus)  # it was made for more than is asked for now
         return attrs.evolve(claim, messages=claim.messages[:most])
 
     def _brought(
@@ -213,8 +222,13 @@ class Inbox(Leases):
         *,
         staying: bool,
         done: Sequence[Delivery] = (),
+        blocked: float = 0.0,
     ) -> Command:
-        """Return the command that claims up to `most` messages, and first finishes others."""
+        """Return the command that claims up to `most` messages, and first finishes others.
+
+        The server refuses to hand out anything when it gets to it only after the answer is not
+        waited for any more; `blocked` seconds are those of a command before it.
+        """
         arguments = (
             call,
             most,
@@ -225,6 +239,7 @@ class Inbox(Leases):
             self._calls.policy.deliveries,
             *self.burial(),
             lifetime(agent_id),
+            self._clocks.answer_by(agent_id, blocked),
             *words_of(done),
         )
         return self._calls.command(scripts.EXCHANGE if done else scripts.CLAIM, agent_id, arguments)
@@ -234,6 +249,10 @@ class Inbox(Leases):
     ) -> tuple[list[Delivery], float | None]:
         """Return what a claim brought, and when it is due to bring more, as in `Claim`."""
         ends, due, dropped, items, dead = reply
+        if not ends:  # it came too late, by what we knew of the server's clock: look again
+            self._clocks.forget(agent_id)
+            return [], 0
+        self._clocks.note(agent_id, ends - microseconds(visibility))
         if dead or dropped:
             self.news.buried(agent_id, dead, dropped)
         deadline = codec.from_microseconds(ends)
@@ -256,15 +275,9 @@ class Inbox(Leases):
         try:
             return delivery.decode()
         except MessageDecodeError as error:
-            undecodable = str(error)
+            undecodable = Failure(kind=FailureType.PERMANENT, undecodable=True, error=str(error))
         try:
-            self.nack(
-                agent_id,
-                delivery.token,
-                failure=FailureType.PERMANENT,
-                undecodable=True,
-                error=undecodable,
-            )
+            self.nack(agent_id, delivery.token, undecodable)
         except CoordinationError:
             # Its lease will pass, and it is tried again; the others are not held up.
             logger.warning(
@@ -300,20 +313,21 @@ class Inbox(Leases):
         wake = self._calls.keys.inbox(agent_id)["wake"]
         wait = Command(("BZPOPMIN", wake, f"{seconds:.6f}"))
         call = new_call_id()
-        claim = self.claim_command(agent_id, call, most, visibility, staying=True)
-        reply: object = None
+        patience = seconds + self._calls.link.commands.patience
+        claim = self.claim_command(agent_id, call, most, visibility, staying=True, blocked=patience)
+        brought: Claim | None = None
         try:
             gate = self._calls.link.commands
             with held(), gate.blocking(wake, wait, seconds, claim) as answered:
                 while alarm is not None and not answered(alarm):
                     alarm = self.nudge(agent_id, end)
             [reply] = answered.following or [None]
+            if isinstance(reply, list):
+                brought = self._brought(agent_id, call, cast("list[Any]", reply), visibility)
         finally:
-            if not isinstance(reply, list):
+            if brought is None:
                 self._note_unanswered(agent_id, call)
-        if not isinstance(reply, list):
-            return Claim([], 0)
-        return self._brought(agent_id, call, cast("list[Any]", reply), visibility)
+        return Claim([], 0) if brought is None else brought
 
     def nudge(self, agent_id: AgentId, end: float) -> float | None:
         """Move what is due; return the seconds to the next alarm, None if it comes after `end`."""

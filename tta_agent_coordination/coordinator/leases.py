@@ -5,9 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 
+import attrs
+
 from tta_agent_coordination.coordinator import records
 from tta_agent_coordination.coordinator.calls import (
     HORIZON,
+    Argument,
     Calls,
     microseconds,
     milliseconds,
@@ -32,6 +35,34 @@ OUTCOMES = {
     -1: LeaseOutcome.STALE,
     -2: LeaseOutcome.UNKNOWN,
 }
+
+
+@attrs.frozen(kw_only=True)
+class Failure:
+    """Why a message is given back, and what shall become of it.
+
+    Attributes:
+        kind: Whether it can be tried again.
+        error: What the dead letter will say; None leaves what an earlier failure gave.
+        delay: Seconds until it is tried again; None for the back-off.
+        undecodable: Whether its bytes are no message, so that it is not tried again.
+    """
+
+    kind: FailureType = FailureType.TRANSIENT
+    error: str | None = None
+    delay: float | None = None
+    undecodable: bool = False
+
+    def words(self) -> tuple[Argument, ...]:
+        """Return what ``nack.lua`` takes from ``reason`` to ``delay``."""
+        delay = -1 if self.delay is None else microseconds(self.delay)
+        return self._reason(), records.printed_error(self.error), delay
+
+    def _reason(self) -> str:
+        """Return what it shall die of now; nothing if it is tried again."""
+        if self.undecodable:
+            return "undecodable"
+        return "permanent" if self.kind is FailureType.PERMANENT else ""
 
 
 class Leases:
@@ -92,16 +123,7 @@ class Leases:
         outcomes = [OUTCOMES[answer] for answer in self._calls.link.leases.run(wake, *commands)]
         self.news.released(agent_id, (name for _, name in pairs), outcomes)
 
-    def nack(
-        self,
-        agent_id: AgentId,
-        token: str,
-        *,
-        failure: FailureType = FailureType.TRANSIENT,
-        undecodable: bool = False,
-        error: str | None = None,
-        delay: float | None = None,
-    ) -> tuple[LeaseOutcome, str]:
+    def nack(self, agent_id: AgentId, token: str, failure: Failure) -> tuple[LeaseOutcome, str]:
         """Give a message back as failed: for a retry, or to the dead letters.
 
         Returns:
@@ -111,18 +133,16 @@ class Leases:
         if pair is None:
             return LeaseOutcome.UNKNOWN, ""
         nonce, message_id = pair
-        wait = -1 if delay is None else microseconds(delay)
-        reason = "permanent" if failure is FailureType.PERMANENT else ""
-        reason = "undecodable" if undecodable else reason
-        what = (new_call_id(), message_id, nonce, reason, records.printed_error(error), wait)
+        words = (new_call_id(), message_id, nonce, *failure.words(), *self._back_off())
         answer, dropped, died_of = self._calls.run_on_lease(
-            scripts.NACK, agent_id, *what, *self._back_off(), *self.burial()
+            scripts.NACK, agent_id, *words, *self.burial()
         )
-        self.news.nacked(agent_id, message_id, OUTCOMES[answer], failure, delay, error)
+        outcome = OUTCOMES[answer]
+        self.news.nacked(agent_id, message_id, outcome, failure.kind, failure.delay, failure.error)
         if died_of:
-            self.news.died(agent_id, message_id, died_of, error)
+            self.news.died(agent_id, message_id, died_of, failure.error)
         self.news.dropped(agent_id, dropped)
-        return OUTCOMES[answer], died_of.decode()
+        return outcome, died_of.decode()
 
     def _settle(
         self,

@@ -28,7 +28,7 @@ QUEUE_FULL = "queue full"
 
 _MESSAGES_A_SCRIPT = 100
 _BYTES_A_ROUND_TRIP = 4 * 1024 * 1024
-_STORED, _DUPLICATE = 1, 2
+_STORED, _DUPLICATE, _UNLISTED = 1, 2, 3
 
 Addressed = tuple[AgentId, AgentMessage]
 """A message and whose inbox it goes to."""
@@ -41,6 +41,7 @@ class Letter:
     Attributes:
         call: For a dead letter of another inbox, what its replay is recognized by when it is
             repeated; None for a message that is sent.
+        error: Of that dead letter, as the scripts have it.
     """
 
     recipient: AgentId
@@ -50,6 +51,7 @@ class Letter:
     delay: float
     ttl: float | None
     call: str | None = None
+    error: bytes = b""
 
     def arguments(self) -> tuple[str | bytes | int, ...]:
         """Return what ``send.lua`` takes for each message."""
@@ -142,22 +144,28 @@ class Outbox:
 
     def store(self, letter: Letter) -> MessageResult:
         """Store one message in one round trip."""
-        self._directory.note((letter.recipient,))
+        noted = self._directory.note((letter.recipient,))
         command = self._command(letter.recipient, (letter,))
         [answer], replicas = self._calls.store(letter.recipient, command)
+        if answer == _UNLISTED and not noted:
+            self._directory.note_again((letter.recipient,))
         return _result(letter, answer, replicas)
 
     def store_all(self, letters: Sequence[Letter]) -> list[MessageResult]:
         """Store messages in few round trips; the answers come in the order of `letters`."""
-        self._directory.note(dict.fromkeys(letter.recipient for letter in letters))
+        noted = self._directory.note(dict.fromkeys(letter.recipient for letter in letters))
+        unlisted = dict[AgentId, None]()
         results: list[MessageResult | None] = [None] * len(letters)
         for load in _loads(letters):
             runs = [(agent_id, self._command(agent_id, [letters[i] for i in positions]))
                     for agent_id, positions in load]  # fmt: skip
             replies = self._calls.run_each(runs)
-            for (_, positions), (answers, replicas) in zip(load, replies, strict=True):
+            for (agent_id, positions), (answers, replicas) in zip(load, replies, strict=True):
+                if _UNLISTED in answers and agent_id not in noted:
+                    unlisted[agent_id] = None
                 for position, answer in zip(positions, answers, strict=True):
                     results[position] = _result(letters[position], answer, replicas)
+        self._directory.note_again(unlisted)
         return [result for result in results if result is not None]
 
     def _command(self, recipient: AgentId, letters: Sequence[Letter]) -> Command:
@@ -167,7 +175,7 @@ class Outbox:
             replay or new_call_id(),
             size,
             HORIZON,
-            int(replay is not None),
+            letters[0].error,
             lifetime(recipient),
         ]
         for letter in letters:
@@ -196,7 +204,7 @@ def _loads(letters: Sequence[Letter]) -> Iterable[list[tuple[AgentId, list[int]]
 
 
 def _result(letter: Letter, answer: int, replicas: int | None) -> MessageResult:
-    if answer == _STORED:
+    if answer in (_STORED, _UNLISTED):
         return MessageResult(letter.message_id, delivered=True, replicas=replicas)
     if answer == _DUPLICATE:
         return MessageResult(letter.message_id, delivered=True, duplicate=True, replicas=replicas)

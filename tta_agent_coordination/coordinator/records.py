@@ -133,7 +133,7 @@ def dead_letter(message_id: bytes, record: bytes) -> DeadLetter | None:
     stored = start + int(length)
     raw = None
     try:
-        held = queue_message(record[stored:], int(attempts), record[start:stored])
+        held = queue_message(record[stored:], int(attempts), record[start:stored], dead=True)
     except MessageDecodeError as error:
         held, raw = None, error.raw
     return DeadLetter(
@@ -154,8 +154,25 @@ def inbox_stats(reply: Sequence[Any]) -> InboxStats:
     return InboxStats(counts, delayed, leased, dead, oldest, dropped)
 
 
-def queue_message(stored: bytes, attempts: int, error: bytes) -> QueueMessage:
+_GIVEN, _EARLIER = b"+", b"- "
+"""What an error begins with: one that a ``nack`` gave, and one of the life before a replay."""
+
+
+def earlier_error(error: str | None) -> bytes:
+    """Return the error of a dead letter as the scripts keep it for the next one."""
+    return b"-" if error is None else _EARLIER + raw_text(error)
+
+
+def queue_message(
+    stored: bytes, attempts: int, error: bytes, *, dead: bool = False
+) -> QueueMessage:
     """Read a stored message, and what its inbox knows of it, as the scripts have it.
+
+    Args:
+        stored: The stored message.
+        attempts: How often it was handed out.
+        error: The last one.
+        dead: Whether it is a dead letter, which tells of errors before a replay too.
 
     Raises:
         MessageDecodeError: The stored bytes are no message.
@@ -168,5 +185,11 @@ def queue_message(stored: bytes, attempts: int, error: bytes) -> QueueMessage:
         enqueued_at = codec.from_microseconds(int(match[1]))
     except OverflowError:
         raise MessageDecodeError("the time of storing is out of range", raw=stored) from None
-    last_error = text(error[1:]) if error.startswith(b"+") else None
-    return QueueMessage(message, message.priority, enqueued_at, attempts, last_error)
+    return QueueMessage(message, message.priority, enqueued_at, attempts, _told(error, dead=dead))
+
+
+def _told(error: bytes, *, dead: bool) -> str | None:
+    for mark in (_GIVEN, _EARLIER) if dead else (_GIVEN,):
+        if error.startswith(mark):
+            return text(error.removeprefix(mark))
+    return None

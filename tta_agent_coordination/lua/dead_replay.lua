@@ -1,12 +1,13 @@
 -- dead_replay: make dead letters receivable again in the inbox they died in
 --
--- KEYS    messages ready marks marks_old seq wake dead dead_records
+-- KEYS    messages ready states marks marks_old seq wake dead dead_records
 -- ARGV    call:text queue_size:number retention:number then id, repeated
 -- RETURNS how many were moved
--- INCLUDE codes number clock marks wake
+-- INCLUDE codes number clock state marks wake
 --
 -- They start anew: no attempts, at the end of their priority, as long to live as at first. One that
--- the inbox holds again meanwhile, or has no room for, stays where it is.
+-- the inbox holds again meanwhile, or has no room for, stays where it is. Their error is kept for the
+-- dead letter that comes of it if they die again without another, of their age say.
 
 local earlier = recall_call()
 if earlier then return tonumber(earlier) end
@@ -21,6 +22,13 @@ local function renewed(record)
   return int(now) .. ' ' .. expires .. ' ' .. rest
 end
 
+local function keep_error(id, score, record, error)
+  if error == '-' then return end
+  local state = fresh_state(score, string.match(record, '^%d+ %d+ (%S+) ') or '-')
+  state.error = string.gsub(error, '^%+', '- ')
+  write_state(id, state)
+end
+
 local function replay(id)
   local dead = redis.call('HGET', k_dead_records, id)
   if not dead or redis.call('HEXISTS', k_messages, id) == 1 then return end
@@ -28,8 +36,10 @@ local function replay(id)
   if not score then return end
   local level = math.floor(tonumber(score) / LEVEL)
   local record = renewed(string.sub(rest, tonumber(length) + 1))
-  redis.call('ZADD', k_ready, int(level * LEVEL + redis.call('INCR', k_seq)), id)
+  local place = int(level * LEVEL + redis.call('INCR', k_seq))
+  redis.call('ZADD', k_ready, place, id)
   redis.call('HSET', k_messages, id, record)
+  keep_error(id, place, record, string.sub(rest, 1, tonumber(length)))
   redis.call('HDEL', k_marks, id)
   redis.call('HDEL', k_marks_old, id)
   redis.call('ZREM', k_dead, id)

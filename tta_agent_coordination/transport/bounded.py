@@ -114,6 +114,13 @@ def is_fake(kind: type[Any]) -> bool:
     return any(base.__module__.startswith("fakeredis") for base in kind.__mro__)
 
 
+def speaks_tls(kind: type[Any]) -> bool | None:
+    """Whether connections of a class are with TLS; None of those that are over no network."""
+    if issubclass(kind, redis.SSLConnection):
+        return True
+    return False if issubclass(kind, redis.Connection) and not is_fake(kind) else None
+
+
 @contextmanager
 def alone(lock: threading.Lock) -> Generator[None]:
     """Hold a lock, waiting for it no longer than the deadline of the call allows."""

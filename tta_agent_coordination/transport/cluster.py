@@ -14,7 +14,7 @@ from redis.connection import Connection as TcpConnection
 from redis.connection import SSLConnection
 from redis.retry import Retry
 
-from tta_agent_coordination.transport.bounded import alone, bounded, own_settings
+from tta_agent_coordination.transport.bounded import alone, bounded, own_settings, speaks_tls
 from tta_agent_coordination.transport.ready import ReadyPool
 from tta_agent_coordination.transport.wire import Pool
 
@@ -56,6 +56,7 @@ class ClusterRoute:
         tls = self._settings.pop("ssl", False)
         kind = self._settings.get("connection_class", SSLConnection if tls else TcpConnection)
         self._settings["connection_class"] = bounded(kind)
+        self.tls = speaks_tls(kind)
         self._cluster: Any = None  # a RedisCluster, whose types are not complete
         self._stale = False
         self._at_hand: dict[Pool, ReadyPool] = {}

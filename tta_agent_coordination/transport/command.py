@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 
 from tta_agent_coordination.transport.scripts import Script
 
-Word = bytes | str | int | float
+
+@attrs.frozen
+class Fresh:
+    """A word that is made anew each time its command is sent.
+
+    Attributes:
+        make: Makes it, within the deadline of the attempt.
+    """
+
+    make: Callable[[], int]
+
+    def __str__(self) -> str:
+        """Make it."""
+        return str(self.make())
+
+
+Word = bytes | str | int | float | Fresh
 """Of a command."""
 
 

@@ -14,7 +14,7 @@ import redis
 from redis.cluster import RedisCluster
 from redis.sentinel import SentinelConnectionPool
 
-from tta_agent_coordination.transport.bounded import bounded, is_fake, own_settings
+from tta_agent_coordination.transport.bounded import bounded, is_fake, own_settings, speaks_tls
 from tta_agent_coordination.transport.cluster import ClusterAddress, ClusterRoute
 from tta_agent_coordination.transport.ready import ReadyPool
 from tta_agent_coordination.transport.sentinel import SentinelAddress, SentinelRoute
@@ -28,10 +28,13 @@ class Route(Protocol):
         spread: Whether keys without a common hash tag may be on different servers.
         blocks_sender: Whether a blocking command holds its sender up already, as in fakeredis,
             which keeps its time-out to the millisecond.
+        tls: Whether servers are spoken to with TLS; None where there is no such choice, or where
+            sentinels say which servers those are.
     """
 
     spread: bool
     blocks_sender: bool
+    tls: bool | None
 
     def pool(self, key: str) -> Pool:
         """Return the pool of connections to the server that holds `key`."""
@@ -115,6 +118,7 @@ class ServerRoute:
     def __init__(self, pool: Any, *, limit: float) -> None:
         """Open a pool to where `pool` points; connects when first used."""
         self.blocks_sender = is_fake(pool.connection_class)
+        self.tls = speaks_tls(pool.connection_class)
         own = redis.ConnectionPool(
             connection_class=bounded(pool.connection_class),
             **own_settings(pool.connection_kwargs, limit),

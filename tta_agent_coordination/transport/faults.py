@@ -141,4 +141,13 @@ def translate(error: Exception, fault: Fault) -> CoordinationError:
             f"the server is a node of a cluster ({error}): give a redis.cluster.RedisCluster "
             "client or a redis+cluster:// URL"
         )
+    return _failure(error)
+
+
+def _failure(error: Exception) -> CoordinationError:
+    if isinstance(error, redis_errors.InvalidResponse):
+        return CoordinationError(
+            f"what answers does not speak the protocol of Redis: {error}; check the host and the "
+            "port: if that port speaks TLS the URL begins with rediss://, and else with redis://"
+        )
     return CoordinationError(f"Redis answered with an error: {error}")

@@ -17,6 +17,7 @@ from tta_agent_coordination.errors import (
     CoordinatorUnavailableError,
 )
 from tta_agent_coordination.events import Events
+from tta_agent_coordination.transport.advice import Contact
 from tta_agent_coordination.transport.blocked import Blocked
 from tta_agent_coordination.transport.breaker import Breaker
 from tta_agent_coordination.transport.command import Command
@@ -49,7 +50,13 @@ class Gate:
     """
 
     def __init__(
-        self, route: Callable[[], Route], *, name: str, call_timeout: float, events: Events
+        self,
+        route: Callable[[], Route],
+        *,
+        name: str,
+        call_timeout: float,
+        events: Events,
+        contact: Contact,
     ) -> None:
         """Prepare a gate; nothing is connected before the first call.
 
@@ -58,6 +65,7 @@ class Gate:
             name: Of the breaker, for the log.
             call_timeout: Seconds that a call may take, all attempts included.
             events: Who is told what the breaker does.
+            contact: Whether a server has answered yet, here or at another gate.
         """
         self._route = route
         self._name = name
@@ -65,6 +73,7 @@ class Gate:
         self._share = call_timeout / policy.ATTEMPTS_IN_A_CALL
         self._closed = threading.Event()
         self._events = events
+        self._contact = contact
         self._breaker = self._new_breaker()
 
     @property
@@ -108,6 +117,7 @@ class Gate:
         except BaseException:
             self._breaker.abandoned(trial=trial)
             raise
+        self._contact.made = True
         self._breaker.succeeded(trial=trial)
         return replies
 
@@ -118,7 +128,7 @@ class Gate:
         # not counted, unless the call was let through only to see whether the server is back.
         self._sort(error, counted=trial, trial=trial)
         if trial:
-            raise _unavailable(error, self._call_timeout) from error
+            raise self._unavailable(error) from error
         waits = _pauses()
         while time.monotonic() + (pause := next(waits)) < end:
             self._closed.wait(pause)
@@ -129,9 +139,10 @@ class Gate:
                 error = again
                 self._sort(error, counted=True, trial=False)
             else:
+                self._contact.made = True
                 self._breaker.succeeded(trial=False)
                 return replies
-        raise _unavailable(error, self._call_timeout) from error
+        raise self._unavailable(error) from error
 
     def _sort(self, error: Exception, *, counted: bool, trial: bool) -> None:
         """Return when `error` is one that may pass; raise what it means when it is not."""
@@ -139,6 +150,7 @@ class Gate:
         fault = fault_of(error)
         one_server = not self._route().spread
         if fault not in _PASSING or (fault is Fault.REDIRECTED and one_server):
+            self._contact.made = True
             self._breaker.succeeded(trial=trial)  # the server is there: it answered
             raise translate(error, fault) from error
         self._route().refresh()
@@ -231,12 +243,14 @@ class Gate:
     def _meaning(self, error: Exception) -> CoordinationError:
         fault = fault_of(error)
         if fault in _PASSING:
-            return _unavailable(error, self._call_timeout)
+            return self._unavailable(error)
         return translate(error, fault)
 
     def _ask_once(self, pool: Pool, commands: Sequence[Command]) -> list[Reply]:
         with until(time.monotonic() + self._share):
-            return self._exchange_on(pool, commands)
+            replies = self._exchange_on(pool, commands)
+        self._contact.made = True
+        return replies
 
     def _begin(self, key: str, *commands: Command) -> tuple[Pool, Connection]:
         """Send a blocking command, and what follows it."""
@@ -259,6 +273,12 @@ class Gate:
         if fault not in _PASSING:
             raise translate(error, fault) from error
         self._closed.wait(next(_pauses()))
+
+    def _unavailable(self, error: Exception) -> CoordinatorUnavailableError:
+        last = self._contact.told(error, tls=self._route().tls)
+        return CoordinatorUnavailableError(
+            f"Redis could not be reached within {self._call_timeout:g} s; the last error: {last}"
+        )
 
     def _enter(self) -> bool:
         self._check_open()
@@ -352,9 +372,3 @@ def _read(connection: Connection) -> Reply:
 
 def _pauses() -> Iterator[float]:
     return pauses(policy.RETRY_FIRST_WAIT, policy.RETRY_LONGEST_WAIT)
-
-
-def _unavailable(error: Exception, call_timeout: float) -> CoordinatorUnavailableError:
-    return CoordinatorUnavailableError(
-        f"Redis could not be reached within {call_timeout:g} s; the last error: {error}"
-    )

@@ -6,6 +6,7 @@ import threading
 
 from tta_agent_coordination import checks, forks, policy
 from tta_agent_coordination.events import Events
+from tta_agent_coordination.transport.advice import Contact
 from tta_agent_coordination.transport.connections import Route, route_to
 from tta_agent_coordination.transport.gate import Gate
 
@@ -46,6 +47,7 @@ class Link:
         self._current: Route | None = route_to(target, limit=self._limit)
         self._making = threading.Lock()
         self.events = Events() if events is None else events
+        self._contact = Contact()
         self.commands = self._gate(f"{name}-commands", call_timeout)
         self.leases = self._gate(f"{name}-leases", call_timeout)
         forks.in_child(self._renew)
@@ -57,7 +59,13 @@ class Link:
         return self._made() if current is None else current
 
     def _gate(self, name: str, call_timeout: float) -> Gate:
-        return Gate(self.route, name=name, call_timeout=call_timeout, events=self.events)
+        return Gate(
+            self.route,
+            name=name,
+            call_timeout=call_timeout,
+            events=self.events,
+            contact=self._contact,
+        )
 
     def close(self) -> None:
         """Refuse further calls and close every connection."""

@@ -83,6 +83,7 @@ class SentinelRoute:
 
     spread = False
     blocks_sender = False
+    tls: bool | None = None
 
     def __init__(self, address: SentinelAddress, *, limit: float) -> None:
         """Note the sentinels; connects when first used."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from inspect import signature
 from typing import Any, cast
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import redis
 import redis.connection
@@ -82,8 +84,7 @@ def _read(scheme: str, url: str) -> redis.Redis | ClusterAddress | SentinelAddre
     if kind == "unix":
         if not parts.path.strip("/"):
             raise _MalformedError("the path of the socket is missing")
-        options = _options(kind, parts, "localhost")
-        _check_options(options)
+        _check_options(_options(kind, parts, "localhost"), parts.query)
         return _CLIENT.from_url(url)
     if "#" in url:
         raise _MalformedError("it has a #, so a password seems to end too early")
@@ -93,7 +94,7 @@ def _read(scheme: str, url: str) -> redis.Redis | ClusterAddress | SentinelAddre
     options = _options(kind, parts, "localhost")
     if service == "sentinel":
         return _sentinels(parts, hosts, options)
-    _check_options(options)
+    _check_options(options, parts.query)
     if service == "cluster":
         return _cluster(kind, parts, hosts, options)
     if len(hosts) > 1:
@@ -127,8 +128,8 @@ def _sentinels(
     }  # fmt: skip
     for option in [option for option in options if option.startswith(_OF_SENTINELS)]:
         theirs[option.removeprefix(_OF_SENTINELS)] = options.pop(option)
-    _check_options(options)
-    _check_options(theirs)
+    _check_options(options, parts.query)
+    _check_options(theirs, parts.query, _OF_SENTINELS)
     options["db"] = _database(database) or options.get("db", 0)
     return SentinelAddress(unquote(name), tuple(hosts), options, theirs)
 
@@ -162,16 +163,60 @@ def _options(kind: str, parts: SplitResult, host: str) -> dict[str, Any]:
     try:
         options = dict[str, Any](_PARSER.parse_url(f"{kind}://{login}{at}{host}?{parts.query}"))
     except ValueError:
-        raise _MalformedError("an option after ? has a value that is not allowed") from None
+        raise _MalformedError(_unreadable(parts.query)) from None
     return {name: value for name, value in options.items() if name not in ("host", "path")}
 
 
-def _check_options(options: dict[str, Any]) -> None:
-    """Refuse options that no connection takes, now and not at the first call."""
+def _unreadable(query: str) -> str:
+    """Say which option has a value that cannot be read; only names that are known are shown."""
+    wrong = [name for name, value in parse_qsl(query) if not _is_readable(name, unquote(value))]
+    return f"the value of {', '.join(wrong)}, after ?, is not allowed"
+
+
+def _is_readable(name: str, value: str) -> bool:
+    parsers = cast("dict[str, Callable[[str], object]]", _PARSER.URL_QUERY_ARGUMENT_PARSERS)
+    try:
+        parsers.get(name, str)(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _check_options(options: dict[str, Any], query: str, prefix: str = "") -> None:
+    """Refuse options that no connection takes, now and not at the first call.
+
+    Args:
+        options: As a connection gets them.
+        query: What follows ``?``.
+        prefix: What their names have there in front.
+    """
     settings = dict(options)
     kind = settings.pop("connection_class", redis.Connection)
     settings.pop("max_connections", None)
     try:
         kind(**settings)
     except (TypeError, redis.RedisError):
-        raise _MalformedError("an option after ? is unknown or does not fit the others") from None
+        raise _MalformedError(_refused(kind, settings, query, prefix)) from None
+
+
+def _refused(kind: type[Any], settings: dict[str, Any], query: str, prefix: str) -> str:
+    """Say which option a connection does not take; an unknown name may be part of a password."""
+    known = {name for base in kind.__mro__ for name in signature(base).parameters}
+    for position, name in enumerate(dict(parse_qsl(query)), start=1):
+        option = name.removeprefix(prefix)
+        if option not in settings:
+            continue
+        if option not in known:
+            return f"option {position} after ? is unknown{_hint(kind, option, known, prefix)}"
+        try:
+            kind(**{option: settings[option]})
+        except (TypeError, redis.RedisError):
+            return f"the value of {name}, after ?, is not allowed"
+    return "the options after ? do not fit each other"
+
+
+def _hint(kind: type[Any], option: str, known: Iterable[str], prefix: str) -> str:
+    """Say what may have been meant, if it is something that is known."""
+    if option.startswith("ssl_") and not issubclass(kind, redis.SSLConnection):
+        return ": it is one of TLS, for which the URL begins with rediss"
+    return "".join(f": is it {prefix}{one}?" for one in get_close_matches(option, known, n=1))

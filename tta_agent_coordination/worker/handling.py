@@ -21,6 +21,7 @@ from tta_agent_coordination.agents.agent import (
     set_current,
 )
 from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
+from tta_agent_coordination.coordinator.leases import Failure
 from tta_agent_coordination.coordinator.records import LONGEST_ERROR
 from tta_agent_coordination.coordinator.requests import ATTEMPTS_HEADER, ERROR_HEADER
 from tta_agent_coordination.delivery import ReceivedMessage
@@ -146,13 +147,8 @@ class Handling:
         self, agent: AgentProxy, task: Task, received: ReceivedMessage, failure: _Failure
     ) -> None:
         self._raised(str(failure))
-        outcome, died_of = task.feed.inbox.nack(
-            task.inbox,
-            received.token,
-            failure=failure.failure,
-            error=str(failure),
-            delay=failure.delay,
-        )
+        given = Failure(kind=failure.failure, error=str(failure), delay=failure.delay)
+        outcome, died_of = task.feed.inbox.nack(task.inbox, received.token, given)
         message = received.message
         fate = died_of or ("will be retried" if outcome else f"its lease is {outcome.value}")
         logger.info(

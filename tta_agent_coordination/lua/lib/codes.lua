@@ -1,7 +1,7 @@
 -- Answers of the scripts; coordinator/inbox.py, coordinator/outbox.py and migrate/moves.py read
 -- the same numbers.
 local DONE, ALREADY_DONE, STALE, UNKNOWN = 1, 2, -1, -2
-local STORED, DUPLICATE, FULL = 1, 2, -3
+local STORED, DUPLICATE, UNLISTED, FULL = 1, 2, 3, -3
 local MOVED, COPY, GONE, HELD, TAKEN = 1, 2, -4, -5, -6
 
 -- How a token stands: LIVE until the message is handed out again, else how it was settled.

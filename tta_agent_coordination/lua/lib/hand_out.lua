@@ -90,7 +90,14 @@ end
 -- Returns microseconds until there is something again, as `next_due` does.
 local function claim()
   local claimed = redis.call('HGET', k_claims, call)
-  if claimed then repeat_earlier(claimed) end
+  if claimed then
+    repeat_earlier(claimed)
+  elseif answer_by > 0 and now > answer_by then
+    deadline = 0
+    -- A wait before it may have taken away a wake-up that others need.
+    if redis.call('EXISTS', k_messages) == 1 then wake() end
+    return 0
+  end
   local due
   local repeated = #handed > 0
   if repeated then

@@ -2,5 +2,5 @@
 -- A call that is repeated meets its message even where the dedup window is shorter.
 local function earlier_origin(record, mark, now)
   if record then return string.match(record, '^%d+ %d+ (%S+) ') or '-' end
-  return mark and (mark.origin == call or mark.ends > now and replay == 0) and mark.origin
+  return mark and (mark.origin == call or mark.ends > now and replay == '') and mark.origin
 end

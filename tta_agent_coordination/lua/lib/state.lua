@@ -1,7 +1,8 @@
 -- The state of a message that was delayed or handed out, one string in the hash `states`:
 --   score attempts origin holder nonce standing error
 -- `score` stays text, as no script calculates with it; `origin` is the call that sent the message;
--- `error` is '-' for none, or '+' and the text.
+-- `error` is '-' for none, or '+' and the text; or '- ' and the text if it is of a life before a
+-- replay, which only the next dead letter tells.
 local function fresh_state(score, origin)
   return { score = score, attempts = 0, origin = origin, holder = '-', nonce = '-',
            standing = RELEASED, error = '-' }
