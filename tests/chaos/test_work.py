@@ -24,6 +24,7 @@ from tta_agent_coordination.chaos.history import Event, read_all
 from tta_agent_coordination.chaos.serve import WatchedCoordinator, WatchedFeed
 from tta_agent_coordination.chaos.settings import INBOX, LEASE, PRODUCER, Settings
 from tta_agent_coordination.chaos.work import Work, send
+from tta_agent_coordination.coordinator.leases import Failure
 from tta_agent_coordination.coordinator.records import Delivery
 
 MESSAGE = AgentMessage(PRODUCER, INBOX, {"number": 1, "long": False}, message_id="message-1")
@@ -188,7 +189,7 @@ def test_what_a_worker_gives_back_or_keeps_is_written_down(
     assert feed.inbox.extend(INBOX, [fetch(feed).token], LEASE) == [LeaseOutcome.DONE]
     [extended] = [event for event in read_all(tmp_path) if event.kind == "settled"]
     assert feed.inbox.release(INBOX, extended.token) is LeaseOutcome.DONE
-    assert feed.inbox.nack(INBOX, fetch(feed).token) == (LeaseOutcome.DONE, "")
+    assert feed.inbox.nack(INBOX, fetch(feed).token, Failure()) == (LeaseOutcome.DONE, "")
 
     assert [told[1:] for told in settlements(tmp_path) if told[0] == "settled"] == [
         ("extend", "DONE"),
@@ -219,7 +220,7 @@ def test_other_inboxes_are_no_concern_of_the_history(feed: WatchedFeed, tmp_path
 
     assert not feed.inbox.release(other, token)
     assert feed.inbox.extend(other, [token], LEASE) == [LeaseOutcome.UNKNOWN]
-    assert feed.inbox.nack(other, token) == (LeaseOutcome.UNKNOWN, "")
+    assert feed.inbox.nack(other, token, Failure()) == (LeaseOutcome.UNKNOWN, "")
     assert feed.ack({other: [delivery]}) == [(delivery, LeaseOutcome.UNKNOWN)]
 
     assert settlements(tmp_path) == []

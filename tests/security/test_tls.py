@@ -326,7 +326,7 @@ def test_an_address_at_which_something_has_answered_is_not_doubted(
     own_server: OwnServers, key_prefix: str, gate: str
 ) -> None:
     server = own_server(tcp=True)
-    with RedisMessageCoordinator(server.client(), key_prefix, call_timeout=0.6) as coordinator:
+    with RedisMessageCoordinator(server.client(), key_prefix, call_timeout=2.0) as coordinator:
         send(coordinator, 1)
         token = take(coordinator).token
         server.pause()

@@ -21,6 +21,7 @@ from tta_agent_coordination.chaos.settings import INBOX, LEASE
 from tta_agent_coordination.chaos.work import Work, have_effect
 from tta_agent_coordination.coordinator.feed import Acks, Feed, Fetched, Refused
 from tta_agent_coordination.coordinator.inbox import Inbox
+from tta_agent_coordination.coordinator.leases import Failure
 
 THREADS = 3
 
@@ -139,9 +140,9 @@ class WatchedFeed(Watched):
 class WatchedInbox(Watched):
     """Writes down what is given back to the shared inbox, and extended; others are not judged."""
 
-    def nack(self, agent_id: AgentId, token: str, **options: Any) -> tuple[LeaseOutcome, str]:
+    def nack(self, agent_id: AgentId, token: str, failure: Failure) -> tuple[LeaseOutcome, str]:
         """See `Inbox.nack`."""
-        call = partial(self._original.nack, agent_id, token, **options)
+        call = partial(self._original.nack, agent_id, token, failure)
         if agent_id != INBOX:
             return call()
         return self.settle("nack", [token], call, lambda result: [result[0]])
