@@ -73,7 +73,7 @@ def _show_demo() -> None:
 @contextmanager
 def _serving(url: str) -> Iterator[None]:
     """Have the example serve its agents, and wait until both are registered."""
-    with subprocess.Popen([sys.executable, TWO_AGENTS, url]) as agents:
+    with subprocess.Popen([sys.executable, TWO_AGENTS, url], stdout=subprocess.DEVNULL) as agents:
         try:
             deadline = time.monotonic() + LONGEST
             while time.monotonic() < deadline and _tell(url, "agents", "--once").count("alive") < 2:

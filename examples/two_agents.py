@@ -89,13 +89,15 @@ def serve(url: str) -> None:
         RedisMessageCoordinator.from_url(url) as coordinator,
         RedisAgentRegistry.from_url(url) as registry,
     ):
+        print("counter and editor are served until Ctrl-C", flush=True)
         AgentWorker([Counter(COUNTER), Editor(coordinator)], coordinator, registry).run()
 
 
 if __name__ == "__main__":
-    logging.basicConfig(stream=sys.stdout, level=logging.ERROR)
     if len(sys.argv) > 1:
+        logging.basicConfig(stream=sys.stdout)  # what fails and what dies is a warning
         serve(sys.argv[1])
     else:
+        logging.basicConfig(stream=sys.stdout, level=logging.ERROR)
         with EmbeddedServer() as server:
             talk(server.url)

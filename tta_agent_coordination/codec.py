@@ -7,7 +7,7 @@ version added are ignored by an older one. ``v`` is the version of the format.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, cast
@@ -149,7 +149,9 @@ def encode(message: AgentMessage, sender: AgentId, recipient: AgentId, *, limit:
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     except (TypeError, ValueError) as error:
-        raise type(error)(f"the payload cannot be stored as JSON: {error}") from None
+        place = _place_of_fault(message.payload)
+        at = f", at {place}" if place and len(place) <= _LONGEST_PLACE else ""
+        raise type(error)(f"the payload cannot be stored as JSON: {error}{at}") from None
     try:
         body = text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can only escape
@@ -226,6 +228,47 @@ def _say(error: BaseException, kind: type | None) -> str:
     return (
         str(error) if isinstance(error, (TypeError, ValueError)) else format_exception(error, kind)
     )
+
+
+_LONGEST_PLACE = 200
+"""Characters. A longer one explains nothing."""
+
+
+def _place_of_fault(payload: object) -> str | None:
+    """Return where a value in a payload is no JSON; None where it is something else that is wrong.
+
+    It visits each object and array once, and does not recurse: a payload may hold itself.
+    """
+    waiting: list[tuple[str, object]] = [("payload", payload)]
+    seen = set[int]()
+    while waiting:
+        path, value = waiting.pop()
+        items = _items(value)
+        if items is None:
+            if not _is_json(value):
+                return path
+        elif id(value) not in seen:
+            seen.add(id(value))
+            waiting += [(f"{path}[{key!r}]", item) for key, item in reversed(items)]
+    return None
+
+
+def _items(value: object) -> Sequence[tuple[str | int, object]] | None:
+    """Return what an object or an array holds; None for anything else."""
+    if isinstance(value, dict):
+        data = cast("dict[object, object]", value)
+        return [(key, item) for key, item in data.items() if isinstance(key, str)]
+    if isinstance(value, (list, tuple)):
+        return list(enumerate(cast("Iterable[object]", value)))
+    return None
+
+
+def _is_json(value: object) -> bool:
+    try:
+        _dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _check_nested(value: object, depth: int) -> None:

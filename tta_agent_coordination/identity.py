@@ -18,8 +18,14 @@ def _check_part(_owner: AgentId, attribute: attrs.Attribute[Any], value: object)
     if not isinstance(value, str) or _PART.fullmatch(value) is None:
         raise ValueError(
             f"the {attribute.name} of an AgentId must be 1 to 128 characters of "
-            f"A-Z a-z 0-9 _ . -, not {describe(value)}"
+            f"A-Z a-z 0-9 _ . -, not {describe(value)}{_hint(attribute.name, value)}"
         )
+
+
+def _hint(part: str, value: object) -> str:
+    if part == "type" and isinstance(value, str) and ":" in value:
+        return "; AgentId.parse reads type:instance"
+    return f"; write {str(value)!r}" if type(value) is int and part == "instance" else ""
 
 
 REPLY_TYPE = "_reply"

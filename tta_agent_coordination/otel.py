@@ -16,10 +16,16 @@ from contextvars import Token
 from typing import Any
 
 import attrs
-from opentelemetry import context, propagate, trace
-from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, TracerProvider
-from opentelemetry.util.types import AttributeValue
+
+try:
+    from opentelemetry import context, propagate, trace
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, TracerProvider
+    from opentelemetry.util.types import AttributeValue
+except ImportError as error:
+    raise ImportError(
+        "OpenTelemetry is not installed: pip install 'tta-agent-coordination[otel]'"
+    ) from error
 
 from tta_agent_coordination.delivery import ReceivedMessage
 from tta_agent_coordination.events import (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import difflib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -157,14 +158,22 @@ class ReplicaPolicy:
             )
 
 
-def inbox_policy(options: Mapping[str, Any]) -> InboxPolicy:
+def inbox_policy(options: Mapping[str, Any], *, others: Sequence[str] = ()) -> InboxPolicy:
     """Return a policy with these options.
 
+    Args:
+        options: By name.
+        others: Names of options that the caller has beside those of a policy, for the error.
+
     Raises:
-        TypeError: There is no such option; the text names those there are.
+        TypeError: There is no such option; the text names what was probably meant, or those there
+            are.
     """
-    known = [field.name for field in attrs.fields(InboxPolicy)]
-    unknown = sorted(options.keys() - set(known))
+    own = [field.name for field in attrs.fields(InboxPolicy)]
+    unknown = sorted(options.keys() - set(own))
     if unknown:
-        raise TypeError(f"there is no option {unknown[0]!r}; the options are {', '.join(known)}")
+        known = [*own, *others]
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"the options are {', '.join(known)}"
+        raise TypeError(f"there is no option {unknown[0]!r}; {hint}")
     return InboxPolicy(**options)

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, tzinfo
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
 import redis
+import redis.asyncio
 
 from tests.contract.given import FAILED, LONG, ONE, SENDER, WORKER, drain, message, send, take
 from tta_agent_coordination import (
@@ -15,6 +16,7 @@ from tta_agent_coordination import (
     AgentMessage,
     CoordinatorUnavailableError,
     MessageTooLargeError,
+    RedisAgentRegistry,
     RedisMessageCoordinator,
     RoutingKey,
 )
@@ -109,6 +111,30 @@ def test_durations_from_nothing_to_ten_years_will_do(
     assert received is not None
     assert coordinator.extend(ONE, received.token, duration)
     assert coordinator.nack(ONE, received.token, delay=duration)
+
+
+def test_one_where_many_belong_is_named(nowhere: RedisMessageCoordinator) -> None:
+    text = refused(lambda: nowhere.send_many(SENDER, cast("Any", message())))
+    assert text.startswith("messages must be an Iterable, not AgentMessage(")
+    text = refused(lambda: nowhere.broadcast_message(SENDER, message(), cast("Any", WORKER)))
+    assert text.startswith("recipients must be an Iterable, not AgentId(")
+
+
+def test_what_is_no_client_is_named_before_all_else() -> None:
+    makers = (RedisMessageCoordinator, RedisAgentRegistry)
+    for make in makers:
+        text = refused(lambda make=make: make(cast("Any", "localhost"), cast("Any", 6379)))
+        assert text == "redis must be a Redis, not a str; a URL is for from_url"
+        text = refused(lambda make=make: make(cast("Any", redis.asyncio.Redis())))
+        assert text == (
+            "redis must be a Redis, not one of redis.asyncio; with asyncio, use "
+            "tta_agent_coordination.aio and its from_url"
+        )
+
+
+def test_an_option_of_the_constructor_that_is_misspelled_is_named() -> None:
+    text = refused(lambda: RedisMessageCoordinator.from_url("redis://x", call_timout=1.0))
+    assert text == "there is no option 'call_timout'; did you mean call_timeout?"
 
 
 # Counts and names -----------------------------------------------------------------------------

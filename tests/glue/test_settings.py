@@ -386,7 +386,10 @@ def test_an_agent_is_found_by_its_path(path: str, agent_id: AgentId) -> None:
         ("tests.glue.agents.Nothing", "has no attribute 'Nothing'"),
         ("not a path", "there is no agent 'not a path'"),
         ("tests.glue.agents.Demanding", "makes no agent without arguments: "),
-        ("tests.glue.agents.OWN", "is AgentId, and no agent: name an instance of Agent, or a"),
+        (
+            "tests.glue.agents.OWN",
+            "is of type AgentId, and no agent: name an instance of Agent, or",
+        ),
         ("tests.glue.agents.Path", "and no agent"),
     ],
 )

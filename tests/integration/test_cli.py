@@ -472,7 +472,8 @@ def test_dead_agents_are_shown_until_they_are_forgotten(
 
 
 def test_that_there_are_no_agents_is_said(run: Run) -> None:
-    assert run("agents", "--once") == Ran(0, "no agents are registered\n", "")
+    shown = "no agents are registered; a worker registers its agents when it is given a registry"
+    assert run("agents", "--once") == Ran(0, f"{shown}\n", "")
     assert run("agents", "--json").document == {"agents": []}
 
 

@@ -25,6 +25,13 @@ def test_the_other_way_of_speaking_is_advised(tls: bool, says: str) -> None:
     assert told.endswith(says)
 
 
+def test_a_server_by_itself_is_no_cluster() -> None:
+    error = redis.RedisClusterException("Cluster mode is not enabled on this node")
+    told = Contact().told(error, tls=False)
+    assert told.startswith(f"{error}: it is a server by itself, so give redis://")
+    assert Contact(made=True).told(error, tls=False) == str(error)
+
+
 def test_nothing_is_advised_once_something_has_answered() -> None:
     contact = Contact()
     contact.made = True

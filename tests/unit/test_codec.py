@@ -1,6 +1,7 @@
 """How messages are stored, and what is said of bytes that are no message."""
 
 import json
+import math
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -231,6 +232,33 @@ def test_two_keys_are_never_made_one() -> None:
         bad: Any = payload
         with pytest.raises(TypeError, match="the payload cannot be stored as JSON: keys must"):
             encode(AgentMessage(A, B, bad), A, B, limit=NO_LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("payload", "place"),
+    [
+        ({"a": 1, "at": datetime.now(UTC)}, "payload['at']"),
+        ({"a": [{}, {"b": ({1, 2},)}], "c": b"later"}, "payload['a'][1]['b'][0]"),
+        ({"a": math.nan}, "payload['a']"),
+    ],
+)
+def test_where_a_payload_is_no_json_is_said(payload: Any, place: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        encode(AgentMessage(A, B, payload), A, B, limit=NO_LIMIT)
+    assert str(caught.value).startswith("the payload cannot be stored as JSON: ")
+    assert str(caught.value).endswith(f", at {place}")
+
+
+def test_a_payload_that_holds_itself_or_a_fault_far_inside_has_no_place() -> None:
+    round_about: Any = {}
+    round_about.update(a=round_about, b=[round_about])
+    deep: Any = object()
+    for _ in range(100):
+        deep = {"deeper": deep}
+    for payload in (round_about, deep):
+        with pytest.raises((TypeError, ValueError), match="cannot be stored as JSON") as caught:
+            encode(AgentMessage(A, B, payload), A, B, limit=NO_LIMIT)
+        assert ", at " not in str(caught.value)
 
 
 @given(st.integers(-(10**16), 10**17))

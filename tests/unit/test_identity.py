@@ -3,7 +3,7 @@
 import copy
 import pickle
 import re
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -50,6 +50,13 @@ def test_a_bad_type_is_named(bad: Any) -> None:
 def test_a_bad_instance_is_named(bad: Any) -> None:
     with pytest.raises(ValueError, match=r"^the instance of an AgentId must be 1 to 128"):
         AgentId("worker", bad)
+
+
+def test_what_was_probably_meant_is_said() -> None:
+    with pytest.raises(ValueError, match=r"; AgentId\.parse reads type:instance$"):
+        AgentId("worker:1")
+    with pytest.raises(ValueError, match=r"; write '1'$"):
+        AgentId("worker", cast("Any", 1))
 
 
 @pytest.mark.parametrize("text", ["", ":", "a:", ":a", "a:b:c", "a::b", " a", "a:b "])

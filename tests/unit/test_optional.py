@@ -65,6 +65,17 @@ def test_the_core_needs_nothing_of_what_is_optional() -> None:
 
 
 @pytest.mark.parametrize("part", OPTIONAL)
+def test_an_optional_part_says_what_to_install(part: str) -> None:
+    code = IMPORT.format(names=[f"tta_agent_coordination.{part}"], blocked=set(OPTIONAL[part]))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: ")
+    assert last.endswith(f"is not installed: pip install 'tta-agent-coordination[{part}]'")
+
+
+@pytest.mark.parametrize("part", OPTIONAL)
 def test_an_optional_part_needs_only_its_own(part: str) -> None:
     blocked = {name for other in OPTIONAL if other != part for name in OPTIONAL[other]}
     top = [f"tta_agent_coordination.{part}"]

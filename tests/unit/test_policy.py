@@ -74,7 +74,11 @@ def test_a_factor_does_not_shrink(wrong: float) -> None:
         InboxPolicy(backoff_factor=wrong)
 
 
-def test_an_unknown_option_is_named_with_those_there_are() -> None:
-    with pytest.raises(TypeError, match="no option 'quue_size'; the options are queue_size, "):
+def test_an_unknown_option_is_named_with_what_was_meant_or_those_there_are() -> None:
+    with pytest.raises(TypeError, match=r"no option 'quue_size'; did you mean queue_size\?$"):
         inbox_policy({"quue_size": 3})
+    with pytest.raises(
+        TypeError, match=r"no option 'port'; the options are queue_size, .*, strict"
+    ):
+        inbox_policy({"port": 3}, others=["strict"])
     assert inbox_policy({"queue_size": 3}).queue_size == 3

@@ -95,6 +95,8 @@ def test_a_worker_lives_through_an_outage(
         # then it goes on by itself, and the log has one line for each change
         server.start()
         eventually(lambda: "Redis answers again" in caplog.text, timeout=10.0)
+    assert "CoordinatorUnavailableError: " in caplog.text
+    assert " It goes on trying." in caplog.text
     other = coordinators(server.client())
     send(other, event(2))
     eventually(lambda: len(agent.got) == 2)

@@ -3,12 +3,18 @@
 import functools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.workers.given import OWN, Payload, Scripted
-from tta_agent_coordination import Agent, AgentWorker, RedisMessageCoordinator, handles
+from tta_agent_coordination import (
+    Agent,
+    AgentWorker,
+    RedisAgentRegistry,
+    RedisMessageCoordinator,
+    handles,
+)
 from tta_agent_coordination.glue.surrounded import SurroundedAgent
 
 pytestmark = [pytest.mark.guarantee("4.1"), pytest.mark.backend("fakeredis")]
@@ -56,6 +62,21 @@ def test_an_agent_whose_process_cannot_be_called_is_refused_before_its_first_mes
         SurroundedAgent(agent, nullcontext)
 
 
+@pytest.mark.parametrize("known", [{}, {"agent_id": OWN}])
+def test_so_is_one_whose_constructor_forgot_that_of_agent(
+    coordinator: Coordinator, known: dict[str, Any]
+) -> None:
+    def forgetful(self: object) -> None: ...
+
+    agent = type("Forgetful", (Agent,), {**known, "__init__": forgetful})()
+    text = r"Forgetful is not ready: call super\(\).__init__\(…\) in Forgetful.__init__"
+    with pytest.raises(TypeError, match=text):
+        AgentWorker(agent, coordinator)
+    registry = RedisAgentRegistry.from_url("redis://127.0.0.1")
+    with registry, pytest.raises(TypeError, match=text):
+        registry.register(agent)
+
+
 def test_so_is_one_that_forgot_itself_and_one_with_such_a_handler(
     coordinator: Coordinator,
 ) -> None:
@@ -69,6 +90,8 @@ def test_so_is_one_that_forgot_itself_and_one_with_such_a_handler(
     agent.on_event = nothing
     with pytest.raises(TypeError, match=r"on_event of agent greeter:1 .*, the message, but"):
         AgentWorker(agent, coordinator)
+    with pytest.raises(TypeError, match="registry must be a RedisAgentRegistry, not 'redis://x'"):
+        AgentWorker(Scripted(), coordinator, cast("Any", "redis://x"))
     with pytest.raises(TypeError, match="the handler pair is called with one argument"):
         Agent(OWN).on(topic="news")(pair)
     with pytest.raises(TypeError, match=r"handler given to on\(\) must be a function, not 5"):

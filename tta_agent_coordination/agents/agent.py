@@ -257,12 +257,25 @@ class Agent(AgentProxy):
         return hand_over(self, message)
 
 
+def check_made(agent: object) -> None:
+    """Refuse an `Agent` whose own constructor did not call that of `Agent`.
+
+    Raises:
+        TypeError: It did not.
+    """
+    if isinstance(agent, Agent) and "_routes" not in vars(agent):
+        kind = type(agent).__name__
+        raise TypeError(f"{kind} is not ready: call super().__init__(…) in {kind}.__init__")
+
+
 def check_servable(agent: AgentProxy) -> None:
     """Refuse an agent whose first message would show that it cannot handle any.
 
     Raises:
-        TypeError: It has no handler, or one that cannot be called with what it is given.
+        TypeError: Its constructor did not call that of `Agent`; or it has no handler, or one that
+            cannot be called with what it is given.
     """
+    check_made(agent)
     if isinstance(agent, Agent) and not agent.handles_something:
         raise TypeError(
             f"agent {agent.agent_id} handles nothing: write its process method, or register a "

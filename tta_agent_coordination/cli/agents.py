@@ -38,6 +38,7 @@ _COLUMNS = (
     Column("process"),
     Column("capabilities"),
 )
+_NOBODY = "no agents are registered; a worker registers its agents when it is given a registry"
 _PAINTS = {Liveness.ALIVE: "", Liveness.SUSPECT: YELLOW, Liveness.DEAD: RED}
 
 
@@ -62,7 +63,7 @@ def carry_out(arguments: argparse.Namespace) -> int:
             output.write_json({"agents": [one.document() for one in look.agents()]})
         elif arguments.once or not display.live:
             agents = look.agents()
-            output.write(table(agents).lines() if agents else ["no agents are registered"])
+            output.write(table(agents).lines() if agents else [_NOBODY])
         else:
             with suppress(KeyboardInterrupt):
                 watch(look, display)

@@ -48,6 +48,17 @@ if TYPE_CHECKING:
     from redis.cluster import RedisCluster
 
 
+_OPTIONS = (
+    "key_prefix",
+    "call_timeout",
+    "consumer_name",
+    "strict",
+    "replicas",
+    "replicas_timeout",
+)
+"""Those of the constructor beside the options of `configure`."""
+
+
 class RedisMessageCoordinator(MessageCoordinator):
     """Carries messages between agents over Redis or Valkey.
 
@@ -93,13 +104,14 @@ class RedisMessageCoordinator(MessageCoordinator):
                 errors: the text says which, and what to do.
             CoordinatorUnavailableError: It is strict, and Redis cannot be reached.
         """
+        link = Link(redis, call_timeout=call_timeout)
         rules = policy.ReplicaPolicy(replicas=replicas, replicas_timeout=replicas_timeout)
         rules.check(call_timeout)
         keys = Keys(key_prefix)
         self._calls = Calls(
-            Link(redis, call_timeout=call_timeout),
+            link,
             keys,
-            policy.inbox_policy(options),
+            policy.inbox_policy(options, others=_OPTIONS),
             consumer_name,
             Replicas(keys, rules) if replicas else None,
         )
@@ -151,6 +163,7 @@ class RedisMessageCoordinator(MessageCoordinator):
         )
 
     def send_many(self, sender: AgentId, messages: Iterable[AgentMessage]) -> list[MessageResult]:
+        checks.instance_of("messages", messages, Iterable)
         addressed = [(message.recipient, message) for message in map(_message, messages)]
         return self._outbox.send_all(_agent("sender", sender), addressed)
 
@@ -158,6 +171,7 @@ class RedisMessageCoordinator(MessageCoordinator):
         self, sender: AgentId, message: AgentMessage, recipients: Iterable[AgentId]
     ) -> list[MessageResult]:
         _message(message)
+        checks.instance_of("recipients", recipients, Iterable)
         addressed = [(_agent("each of recipients", one), message) for one in recipients]
         return self._outbox.send_all(_agent("sender", sender), addressed)
 

@@ -30,8 +30,8 @@ def agent_at(path: str) -> AgentProxy:
     made = found if isinstance(found, AgentProxy) else _made(path, found)
     if not isinstance(made, AgentProxy):
         raise ConfigurationError(
-            f"{path!r} is {type(made).__name__}, and no agent: name an instance of Agent, or a "
-            "class or function that makes one without arguments"
+            f"{path!r} is of type {type(made).__name__}, and no agent: name an instance of Agent, "
+            "or a class or function that makes one without arguments"
         )
     return made
 

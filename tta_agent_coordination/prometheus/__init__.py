@@ -9,6 +9,15 @@ then added up over the processes. An `InboxCollector` looks at Redis, which has 
 of them: register it with the registry that is scraped, in whichever process that is.
 """
 
+from importlib import import_module
+
+try:
+    import_module("prometheus_client")
+except ImportError as error:
+    raise ImportError(
+        "prometheus-client is not installed: pip install 'tta-agent-coordination[prometheus]'"
+    ) from error
+
 from tta_agent_coordination.prometheus.collector import DEFAULT_INBOXES, InboxCollector
 from tta_agent_coordination.prometheus.labels import DEFAULT_AGENT_TYPES
 from tta_agent_coordination.prometheus.metrics import BUCKETS, Metrics, instrument

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from tta_agent_coordination import checks, policy
+from tta_agent_coordination.agents.agent import check_made
 from tta_agent_coordination.agents.record import AgentRecord, Liveness, RegistryEvent
 from tta_agent_coordination.errors import (
     AgentNotFoundError,
@@ -73,11 +74,11 @@ class RedisAgentRegistry(AgentRegistry):
             TypeError, ValueError: An argument is wrong.
             ConfigurationError: Two of them contradict each other.
         """
+        self._link = Link(redis, call_timeout=call_timeout)
         times = Times.of(heartbeat_ttl_s, heartbeat_interval_s, grace_s)
         given = RestartPolicy() if restart_policy is None else restart_policy
         self._times = times
         self._keys = keys = Keys(key_prefix)
-        self._link = Link(redis, call_timeout=call_timeout)
         self._beat_link = Link(
             redis, call_timeout=times.beat_timeout(call_timeout), events=self.events
         )
@@ -99,6 +100,7 @@ class RedisAgentRegistry(AgentRegistry):
         return f"<{type(self).__name__} key_prefix={self._keys.prefix!r}>"
 
     def register(self, agent: Registrable) -> AgentRecord:
+        check_made(agent)
         _agent_id("agent.agent_id", getattr(agent, "agent_id", None))
         checks.instance_of("agent.name", getattr(agent, "name", None), str)
         return self._pulse.register(agent)

@@ -8,6 +8,8 @@ import attrs
 
 _CLEAR = (ConnectionRefusedError, socket.gaierror)
 """Errors that say all there is to say: nobody was there to be spoken to in the wrong way."""
+_NO_CLUSTER = "Cluster mode is not enabled"
+"""What redis-py says of a server by itself where it looks for a cluster."""
 
 
 @attrs.define
@@ -30,6 +32,11 @@ class Contact:
             error: The last one of a call.
             tls: Whether servers are spoken to with TLS; None where there is no such choice.
         """
+        if not self.made and _NO_CLUSTER in str(error):
+            return (
+                f"{str(error).rstrip('.')}: it is a server by itself, so give redis:// or "
+                "rediss:// without +cluster (a client: Redis, not RedisCluster)"
+            )
         if self.made or tls is None or _nobody_was_there(error):
             return str(error)
         speaks, scheme = ("has no TLS", "redis://") if tls else ("speaks TLS", "rediss://")

@@ -77,13 +77,18 @@ def route_to(target: object, *, limit: float) -> Route:
         return SentinelRoute(target, limit=limit)
     if not isinstance(target, redis.Redis):
         # What was given is not shown: it may be a URL, and clients show their passwords, too.
-        raise TypeError(
-            f"redis must be a Redis, not a {type(target).__name__}; a URL is for from_url"
-        )
+        raise TypeError(f"redis must be a Redis, not {_kind_of(target)}")
     pool = cast("Any", target.connection_pool)
     if isinstance(pool, SentinelConnectionPool):
         return SentinelRoute(SentinelAddress.of(pool), limit=limit)
     return ServerRoute(pool, limit=limit)
+
+
+def _kind_of(target: object) -> str:
+    kind = type(target)
+    if kind.__module__.startswith("redis.asyncio"):
+        return "one of redis.asyncio; with asyncio, use tta_agent_coordination.aio and its from_url"
+    return f"a {kind.__name__}; a URL is for from_url"
 
 
 def place_of(target: object) -> Hashable:

@@ -95,6 +95,8 @@ class AgentWorker:
         """
         self._agents = _several(agent_or_agents)
         self._coordinator = checks.instance_of("coordinator", coordinator, RedisMessageCoordinator)
+        if registry is not None:
+            checks.instance_of("registry", registry, RedisAgentRegistry)
         self._registry = registry
         self._depths = Depths(coordinator, [agent.agent_id for agent in self._agents])
         self._options = WorkerOptions(
@@ -334,13 +336,13 @@ def _several(agents: object) -> list[AgentProxy]:
     found = [checks.instance_of("each agent", one, AgentProxy) for one in each]
     if not found:
         raise ValueError("a worker needs at least one agent")
+    for agent in found:
+        check_servable(agent)
     for agent_id, count in Counter(agent.agent_id for agent in found).items():
         if count > 1:
             raise ValueError(
                 f"{count} agents of a worker have the id {agent_id}: give each its own"
             )
-    for agent in found:
-        check_servable(agent)
     return found
 
 

@@ -13,6 +13,7 @@ from tta_agent_coordination import checks, threads
 from tta_agent_coordination.agents.agent import AgentProxy
 from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
 from tta_agent_coordination.doctor import evictions
+from tta_agent_coordination.errors import CoordinatorUnavailableError
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.worker.desk import Desk, Turn
 from tta_agent_coordination.worker.fetcher import Fetcher
@@ -222,12 +223,14 @@ class Crew:
 
     def _note_failure(self, error: Exception) -> None:
         self.last_error = f"{type(error).__name__}: {error}"
+        away = isinstance(error, CoordinatorUnavailableError)
         if not self._failing:  # one line an outage
             self._failing = True
             logger.warning(
-                "worker %s: %s",
+                "worker %s: %s%s",
                 self._name,
                 self.last_error,
+                " It goes on trying." if away else "",
                 extra={"event": "worker_failing", "worker": self._name},
             )
 
