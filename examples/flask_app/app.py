@@ -41,7 +41,10 @@ def price(item: str) -> ResponseReturnValue:
 
 def order() -> ResponseReturnValue:
     """Leave a message with an agent, and answer at once."""
-    message = AgentMessage(shop, pricer, request.get_json())
+    try:
+        message = AgentMessage(shop, pricer, request.get_json())
+    except TypeError as error:  # JSON, but no object
+        return jsonify(error=str(error)), 400
     result = coordination.coordinator.send_message(shop, pricer, message)
     return jsonify(message_id=result.message_id), 202 if result.delivered else 503
 
