@@ -305,6 +305,8 @@ def test_it_shows_what_it_is_made_around(make: Make) -> None:
         await adapter.call(answer, 1)
         adapter.remove_listener(listener)
         assert adapter.listeners == ()
+        adapter.add_listeners(listener, listener)
+        assert adapter.listeners == (listener, listener)
 
     guarded(breaker, test)
     assert all(name.startswith("tta-aio-breaker") for name in heard)

@@ -148,6 +148,18 @@ def test_they_can_be_added_and_removed(make: Make) -> None:
         breaker.add_listener(print)
 
 
+def test_several_can_be_added_at_once(make: Make) -> None:
+    one, other, third = Diary(), Diary(), Diary()
+    breaker = make(listeners=[one])
+    breaker.add_listeners(other, third)
+    assert breaker.listeners == (one, other, third)
+
+    # and if one of them is none, none is added
+    with pytest.raises(TypeError, match="listener must be a CircuitBreakerListener"):
+        breaker.add_listeners(Diary(), print)
+    assert breaker.listeners == (one, other, third)
+
+
 def test_one_that_raises_breaks_no_call(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     class Broken(pybreaker.CircuitBreakerListener):
         def before_call(self, *_: Any, **__: Any) -> None:

@@ -26,7 +26,7 @@ from tests.contract.given import (
     take,
     together,
 )
-from tests.support.backends import REAL_BACKENDS, Backend
+from tests.support.backends import Backend
 from tests.support.servers import Client
 from tests.support.waiting import eventually
 from tta_agent_coordination import (
@@ -37,6 +37,7 @@ from tta_agent_coordination import (
     policy,
 )
 from tta_agent_coordination.proxy import FaultProxy
+from tta_agent_coordination.transport.gate import Gate
 
 pytestmark = pytest.mark.guarantee("2.12")
 
@@ -393,11 +394,12 @@ def test_a_server_that_forgets_its_scripts_meanwhile_wakes_all_the_same(
         assert time.monotonic() - start < SOON
 
 
-@pytest.mark.backend(*REAL_BACKENDS)
-def test_closing_ends_a_wait(make: Make, blocked: Callable[[int], None]) -> None:
+def test_closing_ends_a_wait(backend: Backend, make: Make, blocked: Callable[[int], None]) -> None:
     coordinator = make()
     with waiting(coordinator) as answer:
         blocked(1)
+        if backend.name == "fakeredis":
+            eventually(lambda: coordinator._inbox._interrupts)
         start = time.monotonic()
         coordinator.close()
         coordinator.close()
@@ -406,6 +408,19 @@ def test_closing_ends_a_wait(make: Make, blocked: Callable[[int], None]) -> None
         assert time.monotonic() - start < SOON
     with pytest.raises(CoordinationError, match="closed"):
         coordinator.stats(WORKER)
+
+
+@pytest.mark.backend("fakeredis")
+def test_in_memory_nobody_begins_to_wait_while_a_coordinator_closes(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a coordinator of which the waits were ended
+    coordinator = make()
+    coordinator._inbox.end_waits()
+
+    # then one who comes to wait just then does not block
+    monkeypatch.setattr(Gate, "blocking", None)
+    assert coordinator.receive(WORKER, wait=0.05) is None
 
 
 def test_an_idle_consumer_issues_at_most_one_command_every_four_seconds(

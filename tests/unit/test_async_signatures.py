@@ -26,7 +26,7 @@ ADAPTERS: dict[type, type] = {
     AgentRegistry: AsyncAgentRegistry,
     CircuitBreaker: AsyncCircuitBreaker,
 }
-AT_ONCE = {"add_listener", "remove_listener"}
+AT_ONCE = {"add_listener", "add_listeners", "remove_listener"}
 """Those that ask nobody, and have nothing to await."""
 AS_ITERATED = {"watch": ("Iterator", "AsyncIterator")}
 GENERIC = {"call"}

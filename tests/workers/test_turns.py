@@ -1,6 +1,7 @@
 """4.3: handlers that run out of messages fetch for themselves, and nothing is promised less."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -86,6 +87,35 @@ def test_handlers_fetch_while_there_is_more_than_they_can_take(
     eventually(lambda: fetcher._parked)
     fill(coordinator, 1)
     eventually(lambda: len(agent.got) == 51)
+
+
+@pytest.mark.guarantee("4.6")
+@ONE
+def test_what_a_handler_fetches_is_a_poll_too(coordinator: Coordinator, handlers_do: Any) -> None:
+    # given a message that a handler fetches, for the first one fills the only thread
+    asked: list[float] = []
+    polled: list[float] = []
+
+    def note(exchange: Exchange) -> Any:
+        asked.append(time.monotonic())
+        return exchange()
+
+    def act(payload: Payload) -> None:
+        if payload["number"] == 1:
+            age = worker.health().last_poll_age
+            polled.append(time.monotonic() - age)
+
+    handlers_do(note)
+    agent = Scripted(act)
+    worker = AgentWorker(agent, coordinator, threads=1)
+    fill(coordinator, 2)
+
+    # when it is handled
+    with worker:
+        eventually(lambda: polled)
+
+    # then the last poll is the one that brought it
+    assert polled[0] >= asked[0]
 
 
 @pytest.mark.guarantee("4.3")

@@ -12,6 +12,7 @@ from tta_agent_coordination import (
     RejectMessage,
     RequestTimeoutError,
 )
+from tta_agent_coordination.coordinator import requests
 from tta_agent_coordination.coordinator.requests import Asking
 
 pytestmark = pytest.mark.guarantee("4.5")
@@ -68,6 +69,21 @@ def test_a_request_that_nobody_took_has_no_error_to_tell_of(coordinator: Coordin
     assert (error.attempts, error.error_type, error.last_error) == (0, "", None)
     assert "nobody took it" in str(error)
     assert coordinator.receive(OWN) is None
+
+
+@ALL
+def test_a_request_of_which_ctrl_c_ends_the_wait_is_taken_back(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_pending: object, _timeout: float) -> object:
+        assert coordinator.held(OWN) == 1
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(requests.Future, "result", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            coordinator.request(ASKER, OWN, {}, timeout=LONG)
+    assert coordinator.held(OWN) == 0
 
 
 @ALL

@@ -111,6 +111,10 @@ class AsyncCircuitBreaker:
         """See `CircuitBreaker.add_listener`; nothing to await."""
         self._breaker.add_listener(listener)
 
+    def add_listeners(self, *listeners: pybreaker.CircuitBreakerListener) -> None:
+        """See `CircuitBreaker.add_listeners`; nothing to await."""
+        self._breaker.add_listeners(*listeners)
+
     def remove_listener(self, listener: pybreaker.CircuitBreakerListener) -> None:
         """See `CircuitBreaker.remove_listener`; nothing to await."""
         self._breaker.remove_listener(listener)

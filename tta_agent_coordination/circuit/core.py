@@ -159,6 +159,10 @@ class CircuitBreaker:
         """Tell one more of calls and changes; one that raises is logged, and told again."""
         self._listeners = (*self._listeners, _listener(listener))
 
+    def add_listeners(self, *listeners: pybreaker.CircuitBreakerListener) -> None:
+        """Tell several more; see `add_listener`."""
+        self._listeners = (*self._listeners, *map(_listener, listeners))
+
     def remove_listener(self, listener: pybreaker.CircuitBreakerListener) -> None:
         """Tell one no longer.
 

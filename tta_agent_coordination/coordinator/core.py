@@ -374,6 +374,7 @@ class RedisMessageCoordinator(MessageCoordinator):
 
     def close(self) -> None:
         self._requests.close()
+        self._inbox.end_waits()
         self._calls.link.close()
         self._requests.join()
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import attrs
 
-from tta_agent_coordination import codec
+from tta_agent_coordination import codec, policy
 from tta_agent_coordination.coordinator import records
 from tta_agent_coordination.coordinator.calls import (
     HORIZON,
@@ -67,6 +67,8 @@ class Inbox(Leases):
         super().__init__(calls, events)
         self._clocks = ServerClocks()
         self._unanswered: dict[tuple[int, AgentId], list[str]] = {}
+        self._interrupts = set[str]()
+        self._closing = False
 
     @property
     def waits_to_the_end(self) -> bool:
@@ -311,8 +313,11 @@ class Inbox(Leases):
             seconds = alarm
         end = time.monotonic() + seconds
         wake = self._calls.keys.inbox(agent_id)["wake"]
-        wait = Command(("BZPOPMIN", wake, f"{seconds:.6f}"))
         call = new_call_id()
+        if self.waits_to_the_end:
+            self._wait_in_memory(agent_id, wake, seconds, call)
+            return Claim([], 0)
+        wait = Command(("BZPOPMIN", wake, f"{seconds:.6f}"))
         patience = seconds + self._calls.link.commands.patience
         claim = self.claim_command(agent_id, call, most, visibility, staying=True, blocked=patience)
         brought: Claim | None = None
@@ -328,6 +333,27 @@ class Inbox(Leases):
             if brought is None:
                 self._note_unanswered(agent_id, call)
         return Claim([], 0) if brought is None else brought
+
+    def _wait_in_memory(self, agent_id: AgentId, wake: str, seconds: float, call: str) -> None:
+        """Block until a message may be there, the time is up, or `end_waits` is called."""
+        interrupt = self._calls.keys.interrupt(agent_id, call)
+        wait = Command(("BZPOPMIN", wake, interrupt, f"{seconds:.6f}"))
+        self._interrupts.add(interrupt)
+        try:
+            if not self._closing:  # seen in this order, nothing blocks after `end_waits` looked
+                with held(), self._calls.link.commands.blocking(wake, wait, seconds):
+                    pass
+        finally:
+            self._interrupts.discard(interrupt)
+
+    def end_waits(self) -> None:
+        """End every `receive` that waits, and let none begin, where closing does not do that."""
+        self._closing = True
+        life = milliseconds(policy.REPLY_LIFETIME)
+        for key in list(self._interrupts):
+            commands = Command(("ZADD", key, 0, "w")), Command(("PEXPIRE", key, life))
+            with contextlib.suppress(CoordinationError):
+                self._calls.link.commands.run(key, *commands)
 
     def nudge(self, agent_id: AgentId, end: float) -> float | None:
         """Move what is due; return the seconds to the next alarm, None if it comes after `end`."""

@@ -177,6 +177,9 @@ class Asking:
             except TimeoutError:
                 self.take_back()
                 raise self.timed_out() from None
+            except BaseException:  # Ctrl-C: nobody waits for it any more
+                self.take_back()
+                raise
             return self.read(reply)
 
     def __enter__(self) -> Pending:
@@ -303,8 +306,7 @@ class Requests:
         """Fail the requests under way; the reader ends when the connections are closed."""
         self._closed = True
         self._replies().close()
-        if self._inbox.waits_to_the_end:
-            self._wake(self._replies())
+        self._inbox.end_waits()
 
     def join(self) -> None:
         """Wait for the reader to end."""
@@ -317,15 +319,6 @@ class Requests:
         if found is None:  # of two threads that come here at once, one sets it for both
             found = self._by_process.setdefault(pid, _Replies(self._inbox, closed=self._closed))
         return found
-
-    def _wake(self, replies: _Replies) -> None:
-        """Let the reader see a message, so that it sees that it is to end."""
-        address = replies.address
-        if replies.is_read:
-            self._outbox.store(
-                self._outbox.letter(address, address, AgentMessage(address, address))
-            )
-            replies.join()
 
 
 _OUTCOMES: dict[type[BaseException], str] = {

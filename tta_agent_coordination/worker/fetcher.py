@@ -116,6 +116,7 @@ class Fetcher:
         lend_on = False
         try:
             self._fetch(turn.free)
+            self._polled()
             lend_on = self.feed.has_more
         except Exception as error:  # noqa: BLE001 - as in run, whose thread will meet it, and pause
             self._failed(error)
