@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.backends import BACKENDS, REAL_BACKENDS, Backend, Servers, open_backend
 from tests.support.servers import Client, LocalServer, binary_of
+from tests.support.stopped_clock import Clock
 from tests.support.waiting import holds_within
 from tta_agent_coordination.proxy import FaultProxy
 
@@ -86,6 +87,14 @@ def backend(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Backen
 def client(backend: Backend) -> Client:
     """A client of the back end, with redis-py's defaults."""
     return backend.client()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of this process, and of fakeredis, stands still."""
+    clock = Clock()
+    monkeypatch.setattr(time, "time", clock.time)
+    return clock
 
 
 @pytest.fixture

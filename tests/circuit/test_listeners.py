@@ -242,3 +242,32 @@ def test_a_breaker_of_pybreaker_itself_can_stand_on_the_storage(make: Make) -> N
     breaker.reset()
     with pytest.raises(Exception, match="it is down"):
         theirs.call(fail)
+
+
+def test_the_storage_shows_pybreaker_what_is_known_and_lets_it_count_nothing(
+    make: Make, later: Later
+) -> None:
+    breaker = make()
+    storage = CircuitStorage("any", breaker._parts.get().decisions)
+    assert (storage.state, storage.counter, storage.opened_at) == ("closed", 0, None)
+    fails(breaker, 2)
+    assert (storage.state, storage.counter, storage.success_counter) == ("closed", 2, 0)
+    trip_at = breaker.get_metrics()["opened_at"]
+    assert trip_at is None
+    fails(breaker)
+    opened_at = breaker.get_metrics()["opened_at"]
+    assert opened_at is not None
+    assert storage.state == "open"
+    assert storage.opened_at == datetime.fromtimestamp(opened_at, UTC)
+    later(60.0)
+    succeeds(breaker)
+    assert (storage.state, storage.success_counter) == ("half-open", 1)
+
+
+def test_of_a_new_breaker_no_call_is_counted(make: Make) -> None:
+    metrics = make().get_metrics()
+    counts = {name: metrics[name] for name in COUNTS}
+    assert counts == dict.fromkeys(COUNTS, 0)
+
+
+COUNTS = ("calls", "succeeded", "failed", "uncounted", "refused", "failures", "successes", "probes")

@@ -8,6 +8,7 @@ from tests.contract.conftest import Later, Make
 from tests.contract.given import FAILED, LONG, ONE, WORKER, drain, lapsed, send, take
 from tests.support.servers import Client
 from tta_agent_coordination import LeaseOutcome, RedisMessageCoordinator
+from tta_agent_coordination.coordinator import leases
 from tta_agent_coordination.keys import INBOX_KEYS, Keys
 
 DONE, ALREADY_DONE = LeaseOutcome.DONE, LeaseOutcome.ALREADY_DONE
@@ -272,6 +273,24 @@ def test_of_two_tokens_of_one_message_only_the_live_one_counts(
     coordinator.release(WORKER, old)
     new = take(coordinator).token
     assert coordinator.ack_many(WORKER, [old, new, old]) == [STALE, DONE, STALE]
+
+
+@pytest.mark.parametrize("way", ["nack at once", "release"])
+def test_a_copy_of_a_call_that_comes_when_another_has_the_message_does_nothing_and_is_done(
+    make: Make, stored: Callable[[], object], monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """The reply to the first was lost, say, and meanwhile somebody took what it gave back."""
+    coordinator = make()
+    monkeypatch.setattr(leases, "new_call_id", lambda: "5" * 16)
+    send(coordinator, 1)
+    token = take(coordinator).token
+    assert SETTLE[way](coordinator, token) is DONE
+    take(make())
+    before = stored()
+
+    assert SETTLE[way](coordinator, token) is DONE
+
+    assert stored() == before
 
 
 @pytest.mark.backend("valkey")

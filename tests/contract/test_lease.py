@@ -105,6 +105,21 @@ def test_extend_is_measured_from_now(
     assert drain(coordinator) == [1]
 
 
+def test_many_leases_are_extended_in_one_step(
+    coordinator: RedisMessageCoordinator, later: Later
+) -> None:
+    send(coordinator, *range(5))
+    tokens = [received.token for received in coordinator.receive_many(WORKER, 4, 10)]
+    unknown = f"{'0' * 16}:nobody"
+
+    outcomes = coordinator._inbox.extend(WORKER, [*tokens[:2], unknown, tokens[2]], LONG)
+
+    done = LeaseOutcome.DONE
+    assert outcomes == [done, done, LeaseOutcome.UNKNOWN, done]
+    later(11)
+    assert drain(coordinator) == [3, 4]
+
+
 def test_extend_can_make_a_lease_shorter(coordinator: RedisMessageCoordinator) -> None:
     send(coordinator, 1)
     token = take(coordinator, lease=100).token
@@ -246,6 +261,19 @@ def test_an_inbox_unused_for_long_is_struck_off_the_list(
     assert client.zrange(index, 0, -1) == [str(WORKER).encode()], "it still holds a message"
     send(make(), 2, to=ONE)
     assert client.zcard(index) == 2
+
+
+def test_the_list_of_inboxes_lives_on_while_it_is_looked_through(
+    coordinator: RedisMessageCoordinator, client: Client, key_prefix: str
+) -> None:
+    index = f"{key_prefix}:inboxes"
+    send(coordinator, 1)
+    coordinator.ack(WORKER, take(coordinator).token)
+    client.pexpire(index, 60_000)
+
+    coordinator.recover_pending()
+
+    assert client.pttl(index) > 60_000
 
 
 def test_a_sender_to_ever_new_inboxes_forgets_some_and_notes_them_again(

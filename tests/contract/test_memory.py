@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.contract.conftest import Later, Make
+from tests.contract.conftest import Later, Make, Raw
 from tests.contract.given import (
     FAILED,
     LONG,
@@ -112,6 +112,46 @@ def test_what_is_finished_leaves_nothing_but_marks(
     assert left <= MARKS, left
     for key in keys_left():
         assert client.pttl(f"{key_prefix}:{key}") > 0, f"{key} is for ever"
+
+
+def test_what_dies_while_it_is_recovered_leaves_nothing_but_its_letter(
+    make: Make, later: Later, raw: Raw
+) -> None:
+    coordinator = make(retry_attempts=0)
+    send(coordinator, 1)
+    take(coordinator, lease=10)
+    later(11)
+    assert coordinator._inbox.recover_some(WORKER) == (1, -1, 0)
+    assert raw().keys == {"dead", "dead_records", "marks"}
+
+
+def test_what_is_taken_back_after_its_lease_has_passed_leaves_no_claim(
+    coordinator: RedisMessageCoordinator, later: Later, raw: Raw
+) -> None:
+    first, second = send(coordinator, 1, 2)
+    coordinator.receive_many(WORKER, 2, 10)
+    later(11)
+    coordinator.recover_pending(WORKER)
+    for result in (first, second):
+        assert coordinator._inbox.withdraw(WORKER, result.message_id).attempts == 1
+    assert raw().keys == {"marks"}
+
+
+@pytest.mark.parametrize("generations", [1, 2])
+def test_a_replayed_message_that_is_purged_was_never_finished(
+    coordinator: RedisMessageCoordinator, client: Client, key_prefix: str, generations: int
+) -> None:
+    sent = message(1)
+    coordinator.send_message(SENDER, WORKER, sent)
+    coordinator.nack(WORKER, take(coordinator).token, FAILED)
+    if generations == 2:
+        client.pexpire(Keys(key_prefix).inbox(WORKER)["marks"], 59_000)
+        send(coordinator, 2)
+        coordinator.ack(WORKER, take(coordinator).token)
+    coordinator.replay_dead_letters(WORKER)
+    coordinator.purge(WORKER)
+
+    assert not coordinator.send_message(SENDER, WORKER, sent).duplicate
 
 
 def test_marks_are_small_and_one_for_each_message(

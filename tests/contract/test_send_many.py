@@ -1,5 +1,7 @@
 """Sending many messages in few round trips."""
 
+from typing import Any
+
 import pytest
 
 from tests.contract.given import ONE, SENDER, TWO, WORKER, drain, message, send
@@ -11,6 +13,8 @@ from tta_agent_coordination import (
     MessageTooLargeError,
     RedisMessageCoordinator,
 )
+from tta_agent_coordination.coordinator import outbox
+from tta_agent_coordination.coordinator.outbox import Letter
 from tta_agent_coordination.proxy import FaultProxy
 
 
@@ -95,3 +99,28 @@ def test_a_hundred_messages_to_several_inboxes_are_one_round_trip(
         proxy.forget()
         coordinator.send_many(SENDER, [message(n, to=inboxes[n % 4]) for n in range(100)])
     assert [command.name for command in proxy.commands] == ["EVALSHA"] * len(inboxes)
+
+
+# How many are sent together -------------------------------------------------------------------
+
+
+def loads(*sizes: int, to: AgentId = WORKER, **fields: Any) -> list[list[list[int]]]:
+    """The round trips in which messages of so many bytes are sent, with the scripts of each."""
+    letters = [Letter(to, "message", b"x" * size, 5, 0.0, None, **fields) for size in sizes]
+    return [[positions for _, positions in load] for load in outbox._loads(letters)]
+
+
+def test_a_round_trip_takes_so_many_bytes_or_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "_BYTES_A_ROUND_TRIP", 10)
+    assert loads() == []
+    assert loads(4, 6) == [[[0, 1]]]
+    assert loads(4, 7, 3) == [[[0]], [[1, 2]]]
+    assert loads(11) == [[[0]]]
+    assert loads(11, 11, 1) == [[[0]], [[1]], [[2]]]
+    assert loads(1, 9, 1, 9, 1) == [[[0, 1]], [[2, 3]], [[4]]]
+
+
+def test_a_script_takes_a_hundred_messages_or_one_dead_letter() -> None:
+    assert loads(*[1] * 100) == [[[*range(100)]]]
+    assert loads(*[1] * 101) == [[[*range(100)], [100]]]
+    assert loads(1, 1, call="replay") == [[[0], [1]]]

@@ -11,6 +11,7 @@ from tests.contract.given import FAILED, LONG, ONE, SENDER, WORKER, drain, messa
 from tests.support.backends import Backend
 from tests.support.servers import Client
 from tta_agent_coordination import LeaseOutcome, RedisMessageCoordinator
+from tta_agent_coordination.coordinator import inbox
 from tta_agent_coordination.keys import INBOX_KEYS, Keys
 from tta_agent_coordination.proxy import Command, FaultProxy
 
@@ -186,6 +187,72 @@ def puts_away(command: Command) -> bool:
 
 
 # Garbage anywhere -----------------------------------------------------------------------------
+
+STATES = [
+    b"",
+    b"garbage",
+    b"1 2 3",
+    b"x 1 - - 0123456789abcdef l -",
+    b"10000000000000000 1 - - 0123456789abcdef l -",
+    b"1 x - - 0123456789abcdef l -",
+    b"1 1 - - 0123456789abcdef l *",
+]
+
+
+@pytest.mark.parametrize("state", [*STATES, None])
+def test_a_delayed_message_without_its_state_has_normal_priority_and_was_never_tried(
+    coordinator: RedisMessageCoordinator,
+    client: Client,
+    key_prefix: str,
+    later: Later,
+    state: bytes | None,
+) -> None:
+    sent = message(1, priority=9)
+    coordinator.send_message(SENDER, WORKER, sent, delay=5)
+    states = Keys(key_prefix).inbox(WORKER)["states"]
+    if state is None:
+        client.hdel(states, sent.message_id)
+    else:
+        client.hset(states, sent.message_id, state)
+    later(6)
+
+    coordinator.recover_pending(WORKER)
+
+    assert coordinator.stats(WORKER).ready == {9: 0, 5: 1, 1: 0}
+    received = take(coordinator)
+    assert received.queue_message.delivery_attempts == 1
+    assert coordinator.ack(WORKER, received.token) is LeaseOutcome.DONE
+
+
+@pytest.mark.parametrize(
+    ("field", "spoiled"),
+    [
+        ("messages", None),
+        ("states", None),
+        ("states", b"garbage"),
+        ("states", b"1 1 - - 0123456789abcdef l -"),
+        ("states", b"1 1 - - 5555555555555555 n -"),
+    ],
+)
+def test_a_claim_that_is_repeated_leaves_out_what_lost_its_record_or_its_state(
+    coordinator: RedisMessageCoordinator,
+    client: Client,
+    key_prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
+    field: str,
+    spoiled: bytes | None,
+) -> None:
+    monkeypatch.setattr(inbox, "new_call_id", lambda: "5" * 16)
+    [lost, _] = send(coordinator, 1, 2)
+    assert drain(coordinator) == [1, 2]
+    key = Keys(key_prefix).inbox(WORKER)[field]
+    if spoiled is None:
+        client.hdel(key, lost.message_id)
+    else:
+        client.hset(key, lost.message_id, spoiled)
+
+    assert drain(coordinator) == [2]
+
 
 GARBAGE = {
     "empty": b"",

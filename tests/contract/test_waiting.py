@@ -36,7 +36,10 @@ from tta_agent_coordination import (
     RedisMessageCoordinator,
     policy,
 )
+from tta_agent_coordination.coordinator.calls import SHORTEST_WAIT
+from tta_agent_coordination.keys import Keys
 from tta_agent_coordination.proxy import FaultProxy
+from tta_agent_coordination.transport import scripts
 from tta_agent_coordination.transport.gate import Gate
 
 pytestmark = pytest.mark.guarantee("2.12")
@@ -333,6 +336,48 @@ def test_the_first_to_be_woken_leaves_what_it_does_not_take_to_another(
             send(coordinator, 1, 2)  # one step, one wake-up
             assert sorted(numbers([first(), second()])) == [1, 2]
             assert time.monotonic() - start < SOON
+
+
+def test_a_nudge_says_when_to_nudge_again(coordinator: RedisMessageCoordinator) -> None:
+    inbox, far = coordinator._inbox, time.monotonic() + 1000
+    assert inbox.nudge(WORKER, far) is None, "nothing is due of itself"
+    coordinator.send_message(SENDER, WORKER, message(1), delay=50)
+    alarm = inbox.nudge(WORKER, far)
+    assert alarm is not None
+    assert 0 < alarm <= 50
+    assert inbox.nudge(WORKER, time.monotonic()) is None, "who waits is gone by then"
+
+
+def test_a_nudge_that_leaves_something_due_is_soon_followed_by_another(
+    coordinator: RedisMessageCoordinator, client: Client, key_prefix: str
+) -> None:
+    leased = Keys(key_prefix).inbox(WORKER)["leased"]
+    client.zadd(leased, {f"gone-{number}": number for number in range(1001)})
+    assert coordinator._inbox.nudge(WORKER, time.monotonic() + 1000) == SHORTEST_WAIT
+    assert coordinator._inbox.nudge(WORKER, time.monotonic() + 1000) is None
+
+
+@pytest.mark.backend("valkey")
+@pytest.mark.parametrize(("wait", "staying"), [(0.0, [0]), (0.02, [1, 1, 0])])
+def test_who_looks_says_whether_it_stays(
+    backend: Backend, proxy: FaultProxy, key_prefix: str, wait: float, staying: list[int]
+) -> None:
+    place = 2 + len(scripts.CLAIM.keys) + scripts.CLAIM.arguments.index("staying")
+    with RedisMessageCoordinator(backend.client_through(proxy), key_prefix) as coordinator:
+        coordinator.send_message(SENDER, WORKER, message(1), delay=policy.WAIT_SLICE - 1)
+        coordinator.receive(WORKER)  # from now on the server knows the scripts
+        proxy.forget()
+        assert coordinator.receive(WORKER, wait=wait) is None
+        claims = [c.args for c in proxy.commands if c.args[0] == scripts.CLAIM.sha.encode()]
+    told = [int(arguments[place]) for arguments in claims]
+    assert (told[0], told[-1]) == (staying[0], staying[-1])
+
+
+@pytest.mark.backend("valkey", "fakeredis")
+def test_only_at_fakeredis_a_wait_goes_on_when_the_connections_are_closed(
+    coordinator: RedisMessageCoordinator, backend: Backend
+) -> None:
+    assert coordinator._inbox.waits_to_the_end is (backend.name == "fakeredis")
 
 
 # How it waits ---------------------------------------------------------------------------------

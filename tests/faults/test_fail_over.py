@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -421,6 +422,33 @@ def test_a_client_that_a_sentinel_made_tells_where_the_sentinels_are(
     assert client.dbsize() > 0
     for made in (client, *maker.sentinels):
         made.close()
+
+
+def test_after_a_search_in_vain_the_next_command_searches_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    route = route_to(Sentinel([NOWHERE]).master_for(NAME), limit=1.0)
+    assert isinstance(route, SentinelRoute)
+    answers: list[object] = []
+
+    def ask() -> object:
+        answers.append(None)
+        if len(answers) in (2, 3):
+            raise redis.ConnectionError("no sentinel answers")
+        pool = SimpleNamespace(retire=lambda: None, disconnect=lambda **_: None)
+        return (f"server-{len(answers)}", 1), pool
+
+    monkeypatch.setattr(route, "_ask", ask)
+    first = route.pool("any")
+    assert route.pool("any") is first
+    route.refresh()
+    for _ in range(2):
+        with pytest.raises(redis.ConnectionError, match="no sentinel"):
+            route.pool("any")
+    assert list(route.servers()) == ["server-4:1"]
+    assert route.pool("any") is route.pool("any") is not first
+    assert len(answers) == 4
+    route.close()
 
 
 def test_a_client_for_replicas_is_refused() -> None:

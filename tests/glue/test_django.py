@@ -185,7 +185,9 @@ def test_liveness_and_readiness_are_told(
 ) -> None:
     with configured(backend, CLIENT=backend.client_through(proxy), READY_TIMEOUT=0.2):
         web = Client()
-        assert web.get("/live").json() == {"status": "alive"}
+        live = web.get("/live")
+        assert live.json() == {"status": "alive"}
+        assert "no-store" in live.headers["Cache-Control"]
         ready = web.get("/ready")
         assert (ready.status_code, ready.json()["status"]) == (200, "ready")
         assert "no-store" in ready.headers["Cache-Control"]

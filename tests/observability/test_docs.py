@@ -46,6 +46,20 @@ def test_the_page_lists_every_event_with_its_fields() -> None:
     }
 
 
+def test_every_event_is_a_frozen_value_that_is_like_no_other() -> None:
+    for kind in [*EVENTS.values(), events.Event]:
+        values = dict.fromkeys((field.name for field in attrs.fields(kind)), 0)
+        one, other = kind(**values), kind(**values)
+        assert one == one  # noqa: PLR0124 - that is what is asked
+        assert one != other
+        assert len({one, other}) == 2
+        with pytest.raises(attrs.exceptions.FrozenInstanceError):
+            setattr(one, next(iter(values), "name"), 1)
+        if values:
+            with pytest.raises(TypeError, match="positional"):
+                kind(*values.values())
+
+
 @pytest.fixture
 def metrics() -> dict[str, tuple[str, str, str]]:
     """Every metric: its type, its labels and its text."""

@@ -99,3 +99,10 @@ def test_a_description_is_short_whatever_the_value() -> None:
     assert checks.describe("x" * 1000) == f"'{'x' * 76}... (str)"
     assert checks.describe(10**5000) == "one too large to show (int)"
     assert checks.describe(deep_list()) == "one too large to show (list)"
+
+
+@pytest.mark.parametrize("length", [78, 79])
+def test_a_long_value_is_told_by_its_beginning(length: int) -> None:
+    value = "x" * length
+    told = f"'{value}'" if length == 78 else f"'{'x' * 76}..."
+    assert checks.describe(value) == f"{told} (str)"

@@ -1,5 +1,6 @@
 """The console script: what it takes, what it writes, and how it says what is wrong."""
 
+import argparse
 import json
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -12,7 +13,8 @@ from tta_agent_coordination import (
     RedisMessageCoordinator,
     __version__,
 )
-from tta_agent_coordination.cli import main, options, output
+from tta_agent_coordination.cli import demo, main, options, output
+from tta_agent_coordination.cli.demo import MOST_ANALYSTS
 
 
 def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -177,3 +179,14 @@ def test_an_interrupted_command_says_so(
 
     assert main(["recover", "--url", "redis://127.0.0.1:1"]) == 130
     assert capsys.readouterr().err == "tta-coordination: interrupted\n"
+
+
+@pytest.mark.parametrize("number", ["1", "2", str(MOST_ANALYSTS)])
+def test_the_demo_takes_so_many_analysts(number: str) -> None:
+    assert demo._analysts(number) == int(number)
+
+
+@pytest.mark.parametrize("number", ["0", "-1", str(MOST_ANALYSTS + 1), "many", "", "1.5"])
+def test_the_demo_takes_no_other_number_of_analysts(number: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"from 1 to {MOST_ANALYSTS}"):
+        demo._analysts(number)

@@ -3,10 +3,12 @@
 import os
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
 from tests.registry.given import PATIENCE
+from tta_agent_coordination import threads
 from tta_agent_coordination.threads import PerProcess, join, spawn
 
 
@@ -28,6 +30,20 @@ def test_a_thread_that_does_not_end_is_named(caplog: pytest.LogCaptureFixture) -
     assert "tta-one, tta-two" in caplog.text
     go_on.set()
     assert join(threads, PATIENCE)
+
+
+def test_all_are_waited_for_together_as_long_as_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, waits = 1000.0, []
+
+    class Slow(threading.Thread):
+        def join(self, timeout: float | None = None) -> None:
+            nonlocal now
+            waits.append(timeout)
+            now += 3.0
+
+    monkeypatch.setattr(threads, "time", SimpleNamespace(monotonic=lambda: now))
+    assert join([Slow() for _ in range(4)], 7.0)
+    assert waits == [7.0, 4.0, 1.0, 0.0]
 
 
 def test_a_thread_does_not_wait_for_itself() -> None:

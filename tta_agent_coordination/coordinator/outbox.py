@@ -54,9 +54,9 @@ class Letter:
     error: bytes = b""
 
     def arguments(self) -> tuple[str | bytes | int, ...]:
-        """Return what ``send.lua`` takes for each message."""
+        """Return what the scripts take for each message."""
         ttl = -1 if self.ttl is None else microseconds(self.ttl)
-        return self.message_id, self.body, self.priority, microseconds(self.delay), ttl
+        return self.message_id, self.body, self.priority, ttl
 
 
 class Outbox:
@@ -169,18 +169,19 @@ class Outbox:
         return [result for result in results if result is not None]
 
     def _command(self, recipient: AgentId, letters: Sequence[Letter]) -> Command:
-        replay = letters[0].call
-        size = self._calls.policy.queue_size
+        first, size = letters[0], self._calls.policy.queue_size
         arguments: list[Argument] = [
-            replay or new_call_id(),
+            first.call or new_call_id(),
             size,
-            HORIZON,
-            letters[0].error,
+            first.error,
             lifetime(recipient),
         ]
+        script = scripts.SEND_MANY
+        if len(letters) == 1:
+            script = scripts.SEND
+            arguments += HORIZON, microseconds(first.delay)
         for letter in letters:
             arguments += letter.arguments()
-        script = scripts.SEND if len(letters) == 1 else scripts.SEND_MANY
         return self._calls.command(script, recipient, arguments)
 
 

@@ -1,7 +1,7 @@
 -- send: store a message in an inbox, unless it has it already or is full
 --
 -- KEYS    messages ready delayed states marks marks_old seq wake
--- ARGV    call:text queue_size:number horizon:number replay:text lifetime:number id:text body:text priority:number delay:number ttl:number
+-- ARGV    call:text queue_size:number replay:text lifetime:number horizon:number delay:number id:text body:text priority:number ttl:number
 -- RETURNS STORED, UNLISTED, DUPLICATE or FULL, in a list
 -- INCLUDE codes number clock state marks finished origin wake fade
 --
