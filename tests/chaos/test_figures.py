@@ -91,4 +91,7 @@ def test_many_problems_are_told_in_short() -> None:
 def test_percentiles_are_those_of_the_ordered_values() -> None:
     assert spread([]) is None
     assert spread([3.0]) == Spread(3.0, 3.0, 3.0)
+    assert spread([5.0, 3.0]) == Spread(5.0, 5.0, 5.0)
+    assert spread([7.0, 5.0, 3.0]) == Spread(5.0, 7.0, 7.0)
+    assert spread([float(n) for n in range(100)]) == Spread(50.0, 99.0, 99.0)
     assert spread([float(n) for n in range(200, 0, -1)]) == Spread(101.0, 199.0, 200.0)

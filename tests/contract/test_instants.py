@@ -8,12 +8,13 @@ import pytest
 from tests.contract.conftest import Make, Raw
 from tests.contract.given import FAILED, LONG, SENDER, WORKER, drain, message, send, take
 from tests.support.servers import Client
-from tests.support.stopped_clock import MICROSECOND, Clock
+from tests.support.stopped_clock import MICROSECOND, START, Clock
 from tta_agent_coordination import (
     AgentId,
     AgentMessage,
     LeaseOutcome,
     RedisMessageCoordinator,
+    policy,
 )
 from tta_agent_coordination.coordinator.calls import HORIZON
 from tta_agent_coordination.keys import Keys
@@ -315,3 +316,19 @@ def test_a_claim_is_answered_up_to_the_instant_it_is_waited_for(
     assert (claim.messages, claim.due) == ([], 0)
     answer_by += 1
     assert len(coordinator._inbox._claim(WORKER, 1, LONG, staying=False).messages) == 1
+
+
+def test_an_inbox_is_struck_off_the_list_after_so_long_without_use_and_not_before(
+    coordinator: RedisMessageCoordinator, clock: Clock, client: Client, key_prefix: str
+) -> None:
+    index = f"{key_prefix}:inboxes"
+    send(coordinator, 1)
+    coordinator.ack(WORKER, take(coordinator).token)
+    assert client.zrange(index, 0, -1, withscores=True) == [(str(WORKER).encode(), START)]
+    clock.now += round(policy.RECOVERY_GRACE * 1_000_000)
+    coordinator.recover_pending()
+    assert client.zcard(index) == 1
+    assert client.pttl(index) == policy.INDEX_LIFETIME * 1000
+    clock.now += 1
+    coordinator.recover_pending()
+    assert client.zcard(index) == 0

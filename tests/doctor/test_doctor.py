@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import cattrs
 import fakeredis
@@ -21,7 +23,7 @@ from tta_agent_coordination import (
     RedisMessageCoordinator,
 )
 from tta_agent_coordination.cli import main
-from tta_agent_coordination.doctor import Finding, Report, Status
+from tta_agent_coordination.doctor import Finding, Report, Status, facts
 from tta_agent_coordination.doctor.rules import RULES
 from tta_agent_coordination.proxy import FaultProxy
 from tta_agent_coordination.server_process import free_port
@@ -272,3 +274,28 @@ def test_the_command_prints_the_rights_of_a_user(capsys: pytest.CaptureFixture[s
     assert all(f"+{grant.command}" in line.split(" ") for grant in (*GRANTS, *DOCTOR_GRANTS))
     with pytest.raises(SystemExit, match="2"):
         main(["doctor", "--acl", "--user", "x +@all"])
+
+
+def test_the_clock_of_the_server_is_compared_with_the_middle_of_the_round_trip(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    clocks = SimpleNamespace(time=lambda: now, monotonic=lambda: now)
+    monkeypatch.setattr(facts, "time", clocks)
+
+    class Gate:
+        def ask(self, _pool: object, _command: object) -> list[object]:
+            nonlocal now
+            now += 4.0
+            return [(b"%d" % (now - 2.0 + 7.0), b"500000")]
+
+    class Refusing(Gate):
+        def ask(self, pool: object, command: object) -> list[object]:
+            super().ask(pool, command)
+            return [RuntimeError("no permission")]
+
+    gate: Any = Gate()
+    refusing: Any = Refusing()
+    pool: Any = None
+    assert facts._times(gate, pool) == (4.0, 7.5)
+    assert facts._times(refusing, pool) == (4.0, 0.0)

@@ -160,9 +160,10 @@ def _uses(script: str) -> Iterator[tuple[str, int]]:
 
 
 def _excuse(mutant: Mutant) -> str | None:
-    """Why a mutant may survive; known by its file, line and kind."""
+    """Why a mutant may survive; known by its line and kind, and its file unless it is any."""
     for entry in tomllib.loads(EXCUSED.read_text("utf-8")).get("excused", []):
-        same_place = entry["path"] == mutant.path and entry["line"] == mutant.before
+        same_file = entry.get("path", mutant.path) == mutant.path
+        same_place = same_file and entry["line"] == mutant.before
         if same_place and mutant.kind.startswith(entry.get("kind", "")):
             return entry["reason"]
     return None

@@ -19,11 +19,17 @@ _CAME_TO_ITS_END = (0, 1)
 """What pytest returns when all tests were run, whether they passed or not."""
 
 _SLOW_BACKEND = re.compile(r"\[[^\]]*(cluster|redis62|path|sentinel|acl)")
-_ABOUT_THE_TEXT = ("test_lua", "test_scripts", "test_architecture", "test_examples", "test_demo")
+_ABOUT_THE_TEXT = (
+    "unit/test_lua.py",
+    "unit/test_scripts.py",
+    "unit/test_architecture.py",
+    "unit/test_examples.py",
+    "integration/test_demo.py",
+)
 """Tests that read the source instead of running it, or that run all of it for long."""
 
 _BROAD = ("tests/unit/", "tests/contract/", "tests/registry/", "tests/workers/")
-"""Where to look for what a line that runs at import changes: a default or a constant."""
+"""Where to look for what a module that no test runs a line of changes."""
 
 
 @attrs.frozen
@@ -41,10 +47,13 @@ class Baseline:
     root: Path
 
     def tests_of(self, path: str, line: int) -> list[str]:
-        """Return the tests that run a line, the quickest first."""
-        contexts = self.data.contexts_by_lineno(str(self.root / path)).get(line, [])
-        tests = {context.partition("|")[0] for context in contexts} - {""}
-        return self._chosen(tests) or self.broad()
+        """Return the tests that run a line, the quickest first.
+
+        For a line that runs at import, a default or a constant, those that run any of its file.
+        """
+        contexts = self.data.contexts_by_lineno(str(self.root / path))
+        of_file = [context for some in contexts.values() for context in some]
+        return self._named(contexts.get(line, [])) or self._named(of_file) or self.broad()
 
     def tests_of_all(self, places: list[tuple[str, int]]) -> list[str]:
         """Return the tests that run any of some lines, the quickest first."""
@@ -54,6 +63,9 @@ class Baseline:
     def broad(self) -> list[str]:
         """Return tests of everything, the quickest first."""
         return self._chosen({test for test in self.seconds if test.startswith(_BROAD)})
+
+    def _named(self, contexts: list[str]) -> list[str]:
+        return self._chosen({context.partition("|")[0] for context in contexts} - {""})
 
     def _chosen(self, tests: set[str]) -> list[str]:
         fitting = [

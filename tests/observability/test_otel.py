@@ -138,6 +138,13 @@ def test_a_batch_gives_each_message_a_context_of_its_own(
     assert origin(traced) == ids(created[0])
 
 
+def test_an_observer_that_was_made_by_hand_does_the_same(make: Make, spans: Spans) -> None:
+    coordinator = make()
+    coordinator.events.add(Tracing(spans.provider))
+    coordinator.send_many(SENDER, [message(1), message(2, to=ONE)])
+    assert len(spans.named("create worker")) == 2
+
+
 def test_a_batch_can_be_one_span(make: Make, spans: Spans) -> None:
     coordinator = make()
     instrument(coordinator, tracer_provider=spans.provider, create_spans=False)

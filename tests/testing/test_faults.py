@@ -286,3 +286,24 @@ def test_an_agent_can_be_left_to_its_registration(sandbox: Sandbox) -> None:
 
     assert not sandbox.registry.heartbeat(WORKER)
     assert sandbox.registry.get(WORKER) is not None
+
+
+def test_a_wait_that_is_interrupted_ends_with_an_error(sandbox: Sandbox) -> None:
+    errors: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            sandbox.redis.bzpopmin("nothing", 600)
+        except redis.RedisError as error:
+            errors.append(error)
+
+    waiting = threading.Thread(target=wait, name="waiting")
+    waiting.start()
+
+    def is_over() -> bool:
+        sandbox._server.interrupt()  # it may not have begun yet
+        return not waiting.is_alive()
+
+    eventually(is_over)
+    waiting.join()
+    assert len(errors) == 1

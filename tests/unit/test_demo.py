@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import attrs
 import pytest
@@ -25,7 +27,7 @@ from tta_agent_coordination import (
     cli,
 )
 from tta_agent_coordination.cli import main
-from tta_agent_coordination.demo import planner, processes
+from tta_agent_coordination.demo import corpus, planner, processes
 from tta_agent_coordination.demo.analysis import (
     Analysis,
     NotPythonError,
@@ -46,7 +48,7 @@ from tta_agent_coordination.demo.settings import (
     DemoError,
     Settings,
 )
-from tta_agent_coordination.demo.stage import Tally
+from tta_agent_coordination.demo.stage import STALL_LIMIT, Stage, Tally
 from tta_agent_coordination.demo.table import Rate, Reading, sentence, table
 
 HIGH, NORMAL, LOW = MessagePriority.HIGH, MessagePriority.NORMAL, MessagePriority.LOW
@@ -483,3 +485,18 @@ def test_sigterm_unwinds_the_stack(terminated_run: list[str]) -> None:
         main(["demo"])
     assert terminated_run == ["run"]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_name_that_no_message_can_carry_is_passed_over() -> None:
+    assert corpus._is_text(Path("é/\ud7ff/\ue000/😀.py"))
+    assert not corpus._is_text(Path("\ud800.py"))
+    assert not corpus._is_text(Path("\udfff.py"))
+
+
+def test_a_run_in_which_nothing_moves_any_more_is_given_up() -> None:
+    unused: Any = SimpleNamespace(on_unhealthy=lambda _: None)
+    stage = Stage(unused, unused, unused, unused)
+    stage._check_progress()
+    stage._last_word -= STALL_LIMIT + 1
+    with pytest.raises(DemoError, match="nothing has moved"):
+        stage._check_progress()

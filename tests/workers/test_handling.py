@@ -1,5 +1,6 @@
 """4.1 and 4.4: what comes is handed to the agent, and what the agent makes of it is settled."""
 
+import logging
 import threading
 
 import pytest
@@ -32,6 +33,7 @@ from tta_agent_coordination import (
     current_message,
     handles,
 )
+from tta_agent_coordination.worker.handling import Handling, Task
 
 pytestmark = pytest.mark.backend("fakeredis", "valkey", "redis62", "cluster")
 
@@ -266,7 +268,10 @@ def test_a_reply_for_which_there_is_no_room_is_tried_again(
 
 
 @pytest.mark.guarantee("4.4")
-def test_an_exception_is_a_transient_failure(coordinator: Coordinator, serve: Serve) -> None:
+def test_an_exception_is_a_transient_failure(
+    coordinator: Coordinator, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "tta_agent_coordination")
     # given a handler that fails at first
     seen: list[tuple[int, str | None]] = []
 
@@ -284,6 +289,26 @@ def test_an_exception_is_a_transient_failure(coordinator: Coordinator, serve: Se
     eventually(lambda: is_empty(coordinator, OWN))
     assert seen == [(1, None), (2, "OSError: disk full"), (3, "OSError: disk full")]
     assert coordinator.dead_letters(OWN) == []
+    assert caplog.text.count("failed, will be retried: OSError: disk full") == 2
+
+
+@pytest.mark.guarantee("4.4")
+@pytest.mark.parametrize("ended", ["purged", "dead"])
+def test_the_log_says_what_became_of_a_message_that_failed(
+    coordinator: Coordinator, serve: Serve, caplog: pytest.LogCaptureFixture, ended: str
+) -> None:
+    caplog.set_level(logging.INFO, "tta_agent_coordination")
+
+    def fail(_payload: Payload) -> Payload:
+        if ended == "purged":
+            coordinator.purge(OWN)
+            raise OSError("disk full")
+        raise RejectMessage("no such thing")
+
+    serve(Scripted(fail), coordinator)
+    send(coordinator, event(1))
+    fate = "permanent: " if ended == "dead" else "its lease is unknown: OSError"
+    eventually(lambda: f"failed, {fate}" in caplog.text)
 
 
 @pytest.mark.guarantee("4.4")
@@ -396,8 +421,15 @@ def test_there_is_a_current_message_in_a_handler_and_nowhere_else(
 
 @pytest.mark.guarantee("4.1")
 def test_bytes_that_do_not_decode_do_not_stop_a_worker(
-    backend: Backend, coordinator: Coordinator, serve: Serve
+    backend: Backend, coordinator: Coordinator, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    handle, done = Handling.handle, list[bool]()
+
+    def noted(handling: Handling, task: Task) -> bool:
+        done.append(handle(handling, task))
+        return done[-1]
+
+    monkeypatch.setattr(Handling, "handle", noted)
     send(coordinator, event(1, message_id="broken-message"))
     key = coordinator._calls.keys.inbox(OWN)["messages"]
     backend.client().hset(key, "broken-message", "0 0 - {}")
@@ -408,6 +440,7 @@ def test_bytes_that_do_not_decode_do_not_stop_a_worker(
     eventually(  # another thread puts it away
         lambda: [letter.reason for letter in coordinator.dead_letters(OWN)] == ["undecodable"]
     )
+    eventually(lambda: sorted(done) == [False, True])  # the one is not to be acknowledged
 
 
 @pytest.mark.guarantee("4.4")

@@ -2,14 +2,12 @@
 --
 -- KEYS    inboxes
 -- ARGV    grace:number lifetime:number then inbox, repeated
--- RETURNS how many were struck out
+-- RETURNS nothing
 -- INCLUDE clock
 
 local before = now_us() - grace
-local gone = 0
 for i = 3, #ARGV do
   local used = tonumber(redis.call('ZSCORE', k_inboxes, ARGV[i]))
-  if used and used < before then gone = gone + redis.call('ZREM', k_inboxes, ARGV[i]) end
+  if used and used < before then redis.call('ZREM', k_inboxes, ARGV[i]) end
 end
 redis.call('PEXPIRE', k_inboxes, lifetime)
-return gone

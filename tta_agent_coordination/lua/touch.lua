@@ -2,13 +2,11 @@
 --
 -- KEYS    inboxes
 -- ARGV    lifetime:number then inbox, repeated
--- RETURNS how many are new
+-- RETURNS nothing
 -- INCLUDE number clock
 
 local now = int(now_us())
-local added = 0
 for i = 2, #ARGV do
-  added = added + redis.call('ZADD', k_inboxes, now, ARGV[i])
+  redis.call('ZADD', k_inboxes, now, ARGV[i])
 end
 redis.call('PEXPIRE', k_inboxes, lifetime)
-return added
