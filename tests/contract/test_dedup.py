@@ -24,6 +24,7 @@ from tta_agent_coordination import (
     MessageResult,
     RedisMessageCoordinator,
 )
+from tta_agent_coordination.coordinator import outbox
 from tta_agent_coordination.keys import Keys
 
 DONE, ALREADY_DONE = LeaseOutcome.DONE, LeaseOutcome.ALREADY_DONE
@@ -221,3 +222,24 @@ def test_a_nack_repeated_does_not_count_twice(make: Make) -> None:
     for _ in range(5):
         coordinator.nack(WORKER, token)
     assert take(coordinator).queue_message.delivery_attempts == 2
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("many", [False, True])
+def test_a_copy_of_a_send_is_answered_as_the_first(
+    coordinator: RedisMessageCoordinator,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+    many: bool,
+) -> None:
+    """The reply to the first was lost, say, and meanwhile somebody took the message."""
+    monkeypatch.setattr(outbox, "new_call_id", lambda: "5" * 16)
+    messages = [message(1), message(2)][: 1 + many]
+
+    first = coordinator.send_many(SENDER, messages)
+    STATES[state](coordinator)
+
+    assert coordinator.send_many(SENDER, messages) == first
+    assert not any(each.duplicate for each in first)
+    monkeypatch.undo()
+    assert all(each.duplicate for each in coordinator.send_many(SENDER, messages))

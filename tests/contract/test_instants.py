@@ -16,7 +16,9 @@ from tta_agent_coordination import (
     RedisMessageCoordinator,
     policy,
 )
+from tta_agent_coordination.coordinator import outbox
 from tta_agent_coordination.coordinator.calls import HORIZON
+from tta_agent_coordination.identity import REPLY_TYPE
 from tta_agent_coordination.keys import Keys
 
 pytestmark = [pytest.mark.guarantee("2.10"), pytest.mark.backend("fakeredis")]
@@ -332,3 +334,82 @@ def test_an_inbox_is_struck_off_the_list_after_so_long_without_use_and_not_befor
     clock.now += 1
     coordinator.recover_pending()
     assert client.zcard(index) == 0
+
+
+# What the scripts of a send answer ------------------------------------------------------------
+
+STORED, DUPLICATE, UNLISTED, FULL = 1, 2, 3, -3
+
+
+@pytest.fixture
+def answers(
+    coordinator: RedisMessageCoordinator, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., list[int]]:
+    """Send under the id of a call, and return what the script answers for each message."""
+    sending = coordinator._outbox
+
+    def answers(call: str, *messages: AgentMessage, delay: float = 0.0) -> list[int]:
+        monkeypatch.setattr(outbox, "new_call_id", lambda: call)
+        letters = [sending.letter(SENDER, WORKER, one, delay) for one in messages]
+        command = sending._command(WORKER, letters)
+        return coordinator._calls.link.commands.run("", command)[0]
+
+    return answers
+
+
+@pytest.mark.parametrize("delay", [0.0, 5.0])
+@pytest.mark.parametrize("leased", [False, True])
+def test_the_first_message_of_an_inbox_without_marks_is_unlisted_and_so_is_its_copy(
+    coordinator: RedisMessageCoordinator,
+    answers: Callable[..., list[int]],
+    delay: float,
+    leased: bool,
+) -> None:
+    first, second = message(1), message(2)
+    assert answers("a", first, delay=delay) == [UNLISTED]
+    assert answers("b", second, delay=delay) == [STORED]
+    if leased:
+        coordinator.receive_many(WORKER, 2, LONG)
+    assert answers("a", first, delay=delay) == [UNLISTED]
+    assert answers("b", second, delay=delay) == [STORED]
+    assert answers("c", first, delay=delay) == [DUPLICATE]
+
+
+@pytest.mark.parametrize("leased", [0, 1, 2])
+def test_of_many_the_first_that_is_stored_is_unlisted_and_so_is_its_copy(
+    coordinator: RedisMessageCoordinator, answers: Callable[..., list[int]], leased: int
+) -> None:
+    one, two, three = message(1), message(2), message(3)
+    coordinator.configure(queue_size=2)
+    for _ in range(2):
+        assert answers("a", one, two, one, three) == [UNLISTED, STORED, DUPLICATE, FULL]
+    if leased:
+        coordinator.receive_many(WORKER, leased, LONG)
+    assert answers("a", one, two) == [UNLISTED, STORED]
+    assert answers("b", three, two, one) == [FULL, DUPLICATE, DUPLICATE]
+
+
+def test_where_something_was_finished_of_late_nothing_is_unlisted(
+    coordinator: RedisMessageCoordinator, answers: Callable[..., list[int]]
+) -> None:
+    assert answers("a", message(1)) == [UNLISTED]
+    coordinator.ack(WORKER, take(coordinator).token)
+    assert answers("b", message(2)) == [STORED]
+    coordinator.ack(WORKER, take(coordinator).token)
+    assert answers("c", message(3), message(4)) == [STORED, STORED]
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("many", [1, 2])
+@pytest.mark.parametrize("delay", [0.0, 5.0])
+def test_the_inbox_of_a_process_that_waits_for_replies_fades(
+    coordinator: RedisMessageCoordinator, client: Client, key_prefix: str, many: int, delay: float
+) -> None:
+    inbox = AgentId(REPLY_TYPE, "1")
+    if delay:
+        coordinator.send_message(SENDER, inbox, message(to=inbox), delay=delay)
+    else:
+        coordinator.send_many(SENDER, [message(number, to=inbox) for number in range(many)])
+    keys = client.keys(f"{key_prefix}:*")
+    assert len(keys) >= 3
+    assert {client.pttl(key) for key in keys} == {policy.REPLY_LIFETIME * 1000}

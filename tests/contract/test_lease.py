@@ -20,6 +20,7 @@ from tests.contract.given import (
 from tests.support.servers import Client
 from tta_agent_coordination import AgentId, LeaseOutcome, RedisMessageCoordinator
 from tta_agent_coordination.coordinator import directory
+from tta_agent_coordination.coordinator import inbox as receiving
 
 pytestmark = pytest.mark.guarantee("2.4")
 
@@ -178,6 +179,18 @@ def test_recovery_moves_the_expired_back_and_counts_them(make: Make, later: Late
     stats = coordinator.stats(WORKER)
     assert (stats.leased, sum(stats.ready.values())) == (5, 1105)
     assert coordinator.recover_pending(WORKER) == 0
+
+
+def test_a_recovery_that_is_repeated_counts_what_the_first_moved(
+    coordinator: RedisMessageCoordinator, later: Later, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reply to the first was lost, say."""
+    send(coordinator, 1, 2)
+    take(coordinator, lease=10)
+    later(11)
+    monkeypatch.setattr(receiving, "new_call_id", lambda: "5" * 16)
+    for _ in range(2):
+        assert coordinator._inbox.recover_some(WORKER) == (1, -1, 2)
 
 
 def test_recovery_counts_leases_and_not_delays(

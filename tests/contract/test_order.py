@@ -141,3 +141,21 @@ def test_a_message_in_the_dead_letters_holds_nobody_up(
     send(coordinator, 0, 1, 2)
     coordinator.nack(WORKER, take(coordinator).token, FAILED)
     assert drain(coordinator) == [1, 2]
+
+
+@pytest.mark.parametrize("zeros", [5, 8, 11])
+def test_a_place_that_servers_print_in_short_is_kept_to_the_last_digit(
+    coordinator: RedisMessageCoordinator, client: Client, key_prefix: str, zeros: int
+) -> None:
+    """Some print 1125900000000000, say, as 1.1259e+15."""
+    names = Keys(key_prefix).inbox(WORKER)
+    normal = 4 * 2**48
+    place = -(-normal // 10**zeros) * 10**zeros
+    client.set(names["seq"], place - normal - 1)
+    first, _ = send(coordinator, 1, 2)
+
+    received = take(coordinator)
+    state = client.hget(names["states"], first.message_id)
+    assert state.startswith(b"%d 1 " % place)
+    coordinator.release(WORKER, received.token)
+    assert drain(coordinator) == [1, 2]

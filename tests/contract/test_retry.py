@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.contract.conftest import Later, Make
+from tests.contract.conftest import Later, Make, Raw
 from tests.contract.given import FAILED, PATIENCE, WORKER, drain, due_in, send, server_time, take
 from tests.support.servers import Client
 from tta_agent_coordination import FailureType, LeaseOutcome, RedisMessageCoordinator
@@ -130,3 +130,12 @@ def test_the_back_off_in_force_is_that_of_the_one_who_nacks(
     send(sender, 1)
     consumer.nack(WORKER, take(consumer).token)
     assert 20 - SLACK <= due_in(client, key_prefix, "delayed") <= 22
+
+
+def test_without_a_base_there_is_no_wait_however_large_the_factor(make: Make, raw: Raw) -> None:
+    coordinator = make(backoff_base=0, backoff_factor=1e300, retry_attempts=9)
+    send(coordinator, 1)
+    for _ in range(5):
+        coordinator.nack(WORKER, take(coordinator).token)
+        assert "wake" in raw().keys, "who waits is told"
+    assert take(coordinator).queue_message.delivery_attempts == 6

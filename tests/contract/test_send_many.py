@@ -110,6 +110,7 @@ def loads(*sizes: int, to: AgentId = WORKER, **fields: Any) -> list[list[list[in
     return [[positions for _, positions in load] for load in outbox._loads(letters)]
 
 
+@pytest.mark.guarantee("2.3")
 def test_a_round_trip_takes_so_many_bytes_or_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "_BYTES_A_ROUND_TRIP", 10)
     assert loads() == []
@@ -120,6 +121,7 @@ def test_a_round_trip_takes_so_many_bytes_or_one_message(monkeypatch: pytest.Mon
     assert loads(1, 9, 1, 9, 1) == [[[0, 1]], [[2, 3]], [[4]]]
 
 
+@pytest.mark.guarantee("2.3")
 def test_a_script_takes_a_hundred_messages_or_one_dead_letter() -> None:
     assert loads(*[1] * 100) == [[[*range(100)]]]
     assert loads(*[1] * 101) == [[[*range(100)], [100]]]
