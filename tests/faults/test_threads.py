@@ -34,7 +34,7 @@ def beside(name: str, action: Callable[[], object]) -> Iterator[None]:
     try:
         yield
     finally:
-        thread.join(10.0)
+        thread.join(30.0)
         assert not thread.is_alive(), f"{name} does not end"
 
 
