@@ -165,6 +165,23 @@ def test_who_takes_a_message_learns_when_the_next_is_due(
     assert (len(claim.messages), claim.due) == (1, due)
 
 
+@pytest.mark.parametrize("lease", [None, 1])
+def test_who_takes_what_was_due_learns_when_the_next_is_due(
+    coordinator: RedisMessageCoordinator, clock: Clock, lease: int | None
+) -> None:
+    if lease:
+        send(coordinator, 1)
+        take(coordinator, lease=lease)
+    else:
+        send_later(coordinator, 1)
+    send_later(coordinator, 5)
+    clock.now += 1_000_000
+
+    claim, _ = coordinator._inbox.look(WORKER, 1, LONG, 0.0)
+
+    assert (len(claim.messages), claim.due) == (1, 4)
+
+
 @pytest.mark.usefixtures("clock")
 def test_who_waits_is_told_while_more_is_due_than_a_step_moves(
     coordinator: RedisMessageCoordinator,
