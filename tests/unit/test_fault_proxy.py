@@ -2,6 +2,7 @@
 
 import selectors
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -446,6 +447,21 @@ def test_a_socket_that_has_nothing_after_all_is_left_alone() -> None:
         end._read()
         assert came == []
         assert end.is_open
+        end.close()
+
+
+def test_a_reset_is_an_end_like_any_other() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs, _ = listener.accept()
+    with selectors.DefaultSelector() as selector:
+        came: list[object] = []
+        end = End(selector, ours, came.append, lambda: came.append("closed"))
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        assert selector.select(5.0), "the reset arrives"
+        end._read()
+        assert came == ["closed"]
         end.close()
 
 
