@@ -69,9 +69,16 @@ class CircuitBreakerOpenError(CoordinationError):
         retry_after: Seconds until the breaker lets a call through to try again.
     """
 
-    def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
-        """Keep the message and the seconds to wait."""
-        super().__init__(message)
+    def __init__(self, message: str | float = "", *, retry_after: float = 0.0) -> None:
+        """Keep the seconds to wait, and a message, which is made of them if there is none.
+
+        Args:
+            message: What happened; or the seconds to wait, in place of `retry_after`.
+            retry_after: Seconds.
+        """
+        if not isinstance(message, str):
+            message, retry_after = "", float(message)
+        super().__init__(message or f"the circuit breaker is open; retry in {retry_after:.1f} s")
         self.retry_after = retry_after
 
 

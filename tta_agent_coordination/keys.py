@@ -26,6 +26,9 @@ INBOX_KEYS = (
 
 AGENT_KEYS = ("records", "states", "ends")
 
+_LONGEST_CIRCUIT = 128
+"""Characters of the name of a circuit breaker."""
+
 CIRCUIT_KEYS = ("circuit", "probes", "marks", "marks_old")
 
 
@@ -70,13 +73,16 @@ class Keys:
     def circuit(self, name: str) -> Mapping[str, str]:
         """Return the keys of a circuit breaker by their names.
 
+        A brace in a name does no harm: the tag is what all of them have before the first ``}``.
+
         Raises:
-            ValueError: `name` has a character that would disturb hash tags or patterns.
+            ValueError: `name` is empty or too long, or has a character that cannot be printed.
         """
-        if _PREFIX.fullmatch(checks.instance_of("name", name, str)) is None:
+        checks.instance_of("name", name, str)
+        if not 1 <= len(name) <= _LONGEST_CIRCUIT or not name.isprintable():
             raise ValueError(
-                "the name of a circuit breaker must be 1 to 128 characters of "
-                f"A-Z a-z 0-9 _ . : / -, not {checks.describe(name)}"
+                f"the name of a circuit breaker must be 1 to {_LONGEST_CIRCUIT} printable "
+                f"characters, not {checks.describe(name)}"
             )
         tag = f"{self.prefix}:{{@circuit/{name}}}"
         return {key: f"{tag}:{key}" for key in CIRCUIT_KEYS}

@@ -61,7 +61,7 @@ BREAKER_FAILURES = 5
 """Failures in a row, not counting the first of a call, that open the breaker around Redis."""
 BREAKER_RESET = 1.0
 """Seconds after which an open breaker lets one call try."""
-PROBE_LEASE = 10.0
+PROBE_LEASE = 3.0
 """Seconds after which the place of a probe is free again when its process has died."""
 RENEWALS_A_LEASE = 3
 """How often the place of a probe that runs on is renewed in that time."""

@@ -162,11 +162,26 @@ def test_blocks_are_guarded_in_any_number_of_tasks(make: Make) -> None:
 
 
 @ONE_BACKEND
-def test_a_block_is_left_where_it_was_entered(make: Make) -> None:
+def test_a_block_may_be_left_in_another_task_than_it_was_entered(make: Make) -> None:
     async def test(adapter: AsyncCircuitBreaker) -> None:
         await asyncio.create_task(adapter.__aenter__())
-        with pytest.raises(RuntimeError, match="in another task"):
+        await adapter.__aexit__(None, None, None)
+        assert (await adapter.get_metrics())["succeeded"] == 1
+        with pytest.raises(RuntimeError, match="left and not entered"):
             await adapter.__aexit__(None, None, None)
+
+    guarded(make(), test)
+
+
+@ONE_BACKEND
+def test_a_decorator_may_be_written_as_a_call(make: Make) -> None:
+    async def test(adapter: AsyncCircuitBreaker) -> None:
+        @adapter()
+        async def work(number: int) -> int:
+            return number + 1
+
+        assert await work(1) == 2
+        assert (await adapter.get_metrics())["succeeded"] == 1
 
     guarded(make(), test)
 

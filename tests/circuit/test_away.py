@@ -224,7 +224,10 @@ def test_an_outage_is_one_line_in_the_log_and_its_end_another(
         each.message for each in caplog.records if each.message.startswith("circuit breaker llm")
     ]
     assert len(mine) == 2
-    assert "Redis is away, going by what this process sees: Redis could not be reached" in mine[0]
+    assert (
+        "Redis does not serve it, going by what this process sees: Redis could not be reached"
+        in mine[0]
+    )
     assert mine[1] == "circuit breaker llm/eu: Redis is back, its state counts again"
 
 

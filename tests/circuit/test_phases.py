@@ -1,12 +1,14 @@
 """When it opens, when calls may try again, and when it closes."""
 
 import logging
+from contextlib import closing
 
 import pytest
 
 from tests.circuit.conftest import Later, Make
 from tests.circuit.given import (
     CLOSED,
+    CONFIG,
     HALF_OPEN,
     NAME,
     OPEN,
@@ -325,3 +327,30 @@ def test_a_clock_that_was_set_back_brings_no_old_period_back(
         assert int(client.hget(key, "period") or 0) == ahead + 1
         slow[0].end(fail)
     assert breaker.get_metrics()["failures"] == 0
+
+
+@pytest.mark.backend("fakeredis", "valkey", "cluster")
+@pytest.mark.parametrize("name", ["open ai (café)", "{a}b", "}{", "*"])
+def test_a_name_may_have_any_character_that_can_be_printed(make: Make, name: str) -> None:
+    breaker, other = make(name=name), make(name=f"{name}.")
+    trip(breaker)
+    refused(breaker)
+    assert make(name=name).state is OPEN
+    assert other.state is CLOSED
+
+
+@pytest.mark.backend(*SEVERAL)
+def test_one_that_is_made_after_the_server_was_emptied_knows_nothing_of_before(
+    client: Client, backend: Backend, key_prefix: str
+) -> None:
+    # given an open circuit, of which this process knows from just now
+    one = CircuitBreaker(client, NAME, CONFIG, key_prefix, refresh=60.0)
+    with closing(one):
+        trip(one)
+        # when its keys are gone, and a new breaker is made
+        for key in backend.keys(f"{key_prefix}*"):
+            client.delete(key)
+        with closing(CircuitBreaker(client, NAME, CONFIG, key_prefix, refresh=60.0)) as other:
+            # then that one asks before it refuses
+            succeeds(other)
+            succeeds(one)

@@ -79,9 +79,9 @@ def test_a_probe_that_runs_for_long_keeps_its_place(
             before = min(ends(client, key_prefix))
             eventually(lambda before=before: min(ends(client, key_prefix)) > before)
         before = min(ends(client, key_prefix))
-        later(8.0)
+        later(0.8 * policy.PROBE_LEASE)
         eventually(lambda: min(ends(client, key_prefix)) > before, timeout=PATIENCE)
-        later(8.0)
+        later(0.8 * policy.PROBE_LEASE)
         assert breaker.get_metrics()["probes"] == 2
 
 

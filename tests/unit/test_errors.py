@@ -64,6 +64,14 @@ def test_what_an_error_carries_goes_with_it(error: Exception) -> None:
     assert vars(again) == vars(error) != {}
 
 
+@pytest.mark.parametrize("kind", [CircuitBreakerOpenError, CoordinatorCircuitOpenError])
+def test_a_refusal_can_be_made_of_the_seconds_to_wait(kind: type[CircuitBreakerOpenError]) -> None:
+    for error in (kind(1.5), kind(retry_after=1.5)):
+        again = pickle.loads(pickle.dumps(error))
+        assert again.retry_after == 1.5
+        assert str(again) == "the circuit breaker is open; retry in 1.5 s"
+
+
 def test_errors_can_be_caught_by_what_they_are() -> None:
     assert issubclass(MessageTooLargeError, ValueError)
     assert issubclass(errors.AgentNotFoundError, LookupError)

@@ -6,11 +6,11 @@ import functools
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
 
 from tta_agent_coordination import checks
 from tta_agent_coordination.aio.pool import DEFAULT_MAX_WORKERS, Pool
+from tta_agent_coordination.circuit.blocks import Blocks
 from tta_agent_coordination.circuit.config import (
     DEFAULT_CALL_TIMEOUT,
     DEFAULT_REFRESH,
@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_BLOCKS: ContextVar[tuple[tuple[AsyncCircuitBreaker, Permit], ...]] = ContextVar(
-    "tta_async_circuit_breaker_blocks", default=()
-)
-"""The ``async with`` blocks that this task is in."""
 
 
 class AsyncCircuitBreaker:
@@ -56,6 +51,7 @@ class AsyncCircuitBreaker:
         self._breaker = checks.instance_of("breaker", breaker, CircuitBreaker)
         self._pool = Pool("breaker", max_workers)
         self._functions = Pool("guarded", max_workers)
+        self._blocks = Blocks()
         self._owns = False
 
     @classmethod
@@ -154,37 +150,35 @@ class AsyncCircuitBreaker:
 
     @overload
     def __call__(
-        self, func: Callable[P, Coroutine[Any, Any, T]]
+        self, func: Callable[P, Coroutine[Any, Any, T]], /
     ) -> Callable[P, Coroutine[Any, Any, T]]: ...
     @overload
-    def __call__(self, func: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]: ...
-    def __call__(self, func: Callable[P, Any]) -> Callable[P, Coroutine[Any, Any, Any]]:
-        """Return a coroutine function that calls `func` as `call` does: for use as a decorator."""
+    def __call__(self, func: Callable[P, T], /) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    @overload
+    def __call__(self, /) -> Self: ...
+    def __call__(self, func: Callable[..., Any] | None = None, /) -> Callable[..., Any]:
+        """Return a coroutine function that calls `func` as `call` does, for use as a decorator.
+
+        ``@breaker`` and ``@breaker()`` are the same.
+        """
+        if func is None:
+            return self
         self._runner(func)
 
         @functools.wraps(func)
-        async def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
+        async def guarded(*args: Any, **kwargs: Any) -> Any:
             return await self.call(func, *args, **kwargs)
 
         return guarded
 
     async def __aenter__(self) -> Self:
         """Begin a guarded block, in any number of tasks; raises as `call` does."""
-        permit = await self.admit()
-        _BLOCKS.set((*_BLOCKS.get(), (self, permit)))
+        self._blocks.enter(await self.admit())
         return self
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Count what came of the block; its exception goes on."""
-        blocks = _BLOCKS.get()
-        mine = [place for place, (breaker, _) in enumerate(blocks) if breaker is self]
-        if not mine:
-            raise RuntimeError(
-                f"the block of circuit breaker {self.name!r} was entered in another task: "
-                "enter and leave it in the same one, or use admit and settle"
-            )
-        _BLOCKS.set(blocks[: mine[-1]] + blocks[mine[-1] + 1 :])
-        await self._settle(blocks[mine[-1]][1], error)
+        await self._settle(self._blocks.leave(), error)
 
     async def admit(
         self, func: Callable[..., object] | None = None, /, *args: object, **kwargs: object

@@ -6,13 +6,13 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
 
 import attrs
 import pybreaker
 
 from tta_agent_coordination import checks, policy
+from tta_agent_coordination.circuit.blocks import Blocks
 from tta_agent_coordination.circuit.config import (
     DEFAULT_CALL_TIMEOUT,
     DEFAULT_REFRESH,
@@ -40,11 +40,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_BLOCKS: ContextVar[tuple[tuple[CircuitBreaker, Permit], ...]] = ContextVar(
-    "tta_circuit_breaker_blocks", default=()
-)
-"""The ``with`` blocks that this thread or task is in."""
 
 
 @attrs.frozen
@@ -80,7 +75,7 @@ class CircuitBreaker:
 
         Args:
             redis: As for `RedisMessageCoordinator`.
-            name: Of the service: 1 to 128 characters of ``A-Z a-z 0-9 _ . : / -``.
+            name: Of the service: 1 to 128 printable characters.
             config: When it opens and closes.
             key_prefix: What every key begins with.
             refresh: Seconds for which a process goes by what it knows while nothing failed; so
@@ -103,6 +98,7 @@ class CircuitBreaker:
         self._link = Link(redis, call_timeout=call_timeout, name=f"circuit {name}")
         self._place = place_of(redis)
         self._closed = threading.Event()
+        self._blocks = Blocks()
         self._parts = PerProcess(self._make)
 
     @classmethod
@@ -185,33 +181,30 @@ class CircuitBreaker:
         checks.plain_function(func, "tta_agent_coordination.aio.AsyncCircuitBreaker")
         return self._call(func, *args, **kwargs)
 
-    def __call__(self, func: Callable[P, T]) -> Callable[P, T]:
-        """Return a function that calls `func` as `call` does: for use as a decorator."""
+    @overload
+    def __call__(self, func: Callable[P, T], /) -> Callable[P, T]: ...
+    @overload
+    def __call__(self, /) -> Self: ...
+    def __call__(self, func: Callable[..., Any] | None = None, /) -> Callable[..., Any]:
+        """Return a function that calls `func` as `call` does: ``@breaker`` or ``@breaker()``."""
+        if func is None:
+            return self
         checks.plain_function(func, "tta_agent_coordination.aio.AsyncCircuitBreaker")
 
         @functools.wraps(func)
-        def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        def guarded(*args: Any, **kwargs: Any) -> Any:
             return self._call(func, *args, **kwargs)
 
         return guarded
 
     def __enter__(self) -> Self:
         """Begin a guarded block, in any number of threads; raises as `call` does."""
-        permit = self.admit()
-        _BLOCKS.set((*_BLOCKS.get(), (self, permit)))
+        self._blocks.enter(self.admit())
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Count what came of the block; its exception goes on."""
-        blocks = _BLOCKS.get()
-        mine = [place for place, (breaker, _) in enumerate(blocks) if breaker is self]
-        if not mine:
-            raise RuntimeError(
-                f"the block of circuit breaker {self._name!r} was entered in another thread or "
-                "task: enter and leave it in the same one, or use admit and settle"
-            )
-        _BLOCKS.set(blocks[: mine[-1]] + blocks[mine[-1] + 1 :])
-        self.settle(blocks[mine[-1]][1], error)
+        self.settle(self._blocks.leave(), error)
 
     def admit(
         self, func: Callable[..., object] | None = None, /, *args: object, **kwargs: object

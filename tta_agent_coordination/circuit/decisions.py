@@ -27,6 +27,8 @@ class Decisions:
         refresh: Seconds for which a view decides alone.
         patience: Seconds that asking Redis takes at most.
         closed: Set when the breaker was closed for good.
+        asked: Set once this breaker has asked: what others of this process knew before it was
+            made may be of a server that was emptied since.
     """
 
     known: KnownCircuit
@@ -35,11 +37,12 @@ class Decisions:
     refresh: float
     patience: float
     closed: threading.Event
+    asked: threading.Event = attrs.field(factory=threading.Event, init=False)
 
     def admit(self, call: str) -> View:
         """Let a call through or not, as ``admitted`` of the answer says."""
         self._check_open()
-        view = self.known.decided(self.refresh, self.patience)
+        view = self.known.decided(self.refresh, self.patience) if self.asked.is_set() else None
         if view is not None:
             return attrs.evolve(view, admitted=view.phase is CircuitBreakerState.CLOSED)
         return self._ask(
@@ -72,6 +75,7 @@ class Decisions:
         )
 
     def _ask(self, server: Callable[[], View], local: Callable[[LocalCircuit], View]) -> View:
+        self.asked.set()
         here = self.known.local()
         if here is None:
             try:

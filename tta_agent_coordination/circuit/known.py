@@ -104,7 +104,7 @@ class KnownCircuit:
             self._ask_again_at = time.monotonic() + policy.CIRCUIT_AWAY_PAUSE
         if first:
             logger.warning(
-                "circuit breaker %s: Redis is away, going by what this process sees: %s",
+                "circuit breaker %s: Redis does not serve it, going by what this process sees: %s",
                 *(self._name, error),
                 extra={"event": "breaker_alone", "breaker": self._name},
             )
