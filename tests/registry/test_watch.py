@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from tests.registry.conftest import Later, Make
-from tests.registry.given import ONE, PATIENCE, TWO, Moody, Plain
+from tests.registry.given import ONE, PATIENCE, THREE, TWO, Moody, Plain
 from tests.support.backends import Backend
 from tests.support.waiting import eventually
 from tta_agent_coordination import (
@@ -48,6 +48,40 @@ def test_each_change_is_an_event(make: Make, later: Later) -> None:
     later(100, ONE)
     assert seen() == ("deregistered", "worker:1")
     events.close()
+
+
+def test_what_began_and_ended_between_two_looks_is_seen(make: Make) -> None:
+    # given one who looks, one that is there, and one that was ended before
+    observer, first, second = make(), make(), make()
+    first.register(Plain(ONE))
+    first.register(Plain(THREE))
+    first.deregister(THREE)
+    watch = observer.watching(timeout=PATIENCE)
+
+    def seen() -> list[tuple[str, str]]:
+        return [(event.type.value, str(event.agent_id)) for event in watch.look()]
+
+    assert seen() == [("registered", "worker:1")]
+
+    # when others come and go before the next look: new, in place of another, and again
+    first.register(Plain(TWO))
+    first.deregister(TWO)
+    second.register(Plain(ONE))
+    second.deregister(ONE)
+    first.register(Plain(THREE))
+    first.deregister(THREE)
+
+    # then nothing is missing, and nothing is told twice
+    assert seen() == [
+        ("superseded", "worker:1"), ("deregistered", "worker:1"),
+        ("registered", "worker:2"), ("deregistered", "worker:2"),
+        ("registered", "worker:3"), ("deregistered", "worker:3"),
+    ]  # fmt: skip
+    assert seen() == []
+    first.register(Plain(TWO))
+    first.deregister(TWO)
+    first.register(Plain(TWO))
+    assert seen() == [("registered", "worker:2")]
 
 
 @pytest.mark.backend("fakeredis")

@@ -17,6 +17,7 @@ from tta_agent_coordination.registry.heart import Heart
 from tta_agent_coordination.registry.local import LocalAgent, LocalAgents
 from tta_agent_coordination.registry.options import Times
 from tta_agent_coordination.registry.recovery import Recovery
+from tta_agent_coordination.registry.store import Look
 from tta_agent_coordination.registry.survey import Survey
 
 MOMENT = datetime(2025, 1, 1, tzinfo=UTC)
@@ -73,11 +74,11 @@ def test_an_agent_is_well_unless_it_is_dead_or_says_otherwise(
 def test_changes_are_named(
     before: dict[str, Any] | None, after: dict[str, Any] | None, expected: list[str]
 ) -> None:
-    old = {} if before is None else {ONE: record(**before)}
-    new = {} if after is None else {ONE: record(**after)}
-    found = list(changes(old, new))
+    old = [] if before is None else [record(**before)]
+    new = [] if after is None else [record(**after)]
+    found = list(changes(Look(old, []), Look(new, [])))
     assert [event.type.value for event in found] == expected
-    assert all(event.record == (new or old)[ONE] for event in found)
+    assert all(event.record == (new or old)[0] for event in found)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,8 @@ def test_what_nobody_fits_is_said_without_what_was_not_asked_for(
 
 
 def test_changes_come_in_the_order_of_ids() -> None:
-    assert [one.agent_id for one in changes({TWO: record(TWO)}, {ONE: record(ONE)})] == [ONE, TWO]
+    found = changes(Look([record(TWO)], []), Look([record(ONE)], []))
+    assert [one.agent_id for one in found] == [ONE, TWO]
 
 
 # Times ----------------------------------------------------------------------------------------

@@ -189,7 +189,7 @@ class RedisAgentRegistry(AgentRegistry):
     def watching(self, *, timeout: float | None) -> Watch:
         """Return a `watch` to be made look by look, for asyncio; not part of the interface."""
         end = None if timeout is None else time.monotonic() + checks.duration("timeout", timeout)
-        return Watch(self._store.read_all, self._times.look_interval, self._pulse.closed, end)
+        return Watch(self._store.look, self._times.look_interval, self._pulse.closed, end)
 
     def restore_state_if_available(self, agent: Registrable) -> bool:
         agent_id = _agent_id("agent.agent_id", getattr(agent, "agent_id", None))

@@ -5,21 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
-from tta_agent_coordination.agents.record import (
-    AgentRecord,
-    Liveness,
-    RegistryEvent,
-    RegistryEventType,
-)
+from tta_agent_coordination.agents.record import AgentRecord, Liveness, RegistryEvent
+from tta_agent_coordination.agents.record import RegistryEventType as Type
 from tta_agent_coordination.errors import CoordinationError
 from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.registry.store import Look
 
 logger = logging.getLogger("tta_agent_coordination")
 
-Records = Mapping[AgentId, AgentRecord]
-_NOBODY: Records = {}
+_NOBODY = Look([], [])
 
 
 class Watch:
@@ -32,7 +28,7 @@ class Watch:
 
     def __init__(
         self,
-        look: Callable[[], Sequence[AgentRecord]],
+        look: Callable[[], Look],
         interval: float,
         closed: threading.Event,
         end: float | None,
@@ -40,7 +36,7 @@ class Watch:
         """Begin to watch; nobody has looked yet.
 
         Args:
-            look: Returns all records.
+            look: Looks at all records.
             interval: Seconds.
             closed: Ends it.
             end: On the monotonic clock; None: never.
@@ -49,7 +45,7 @@ class Watch:
         self.closed = closed
         self._look = look
         self._end = end
-        self._before: Records | None = None
+        self._before: Look | None = None
         self._failing = False
 
     @property
@@ -67,10 +63,11 @@ class Watch:
         ends no watch.
         """
         if self._before is None:
-            self._before = _by_id(self._look())
-            return list(changes(_NOBODY, self._before))
+            self._before = first = self._look()
+            # What was over by then did not happen while somebody watched.
+            return list(changes(_NOBODY, Look(first.present, [])))
         try:
-            after = _by_id(self._look())
+            after = self._look()
         except CoordinationError as error:
             if not self._failing and not self.closed.is_set():
                 logger.warning(
@@ -91,30 +88,42 @@ class Watch:
             yield from self.look()
 
 
-def changes(before: Records, after: Records) -> Iterator[RegistryEvent]:
+def changes(before: Look, after: Look) -> Iterator[RegistryEvent]:
     """Yield what happened between two looks, in the order of ids."""
-    for agent_id in sorted(before.keys() | after.keys(), key=str):
-        old, new = before.get(agent_id), after.get(agent_id)
-        for kind in _kinds(old, new):
-            yield RegistryEvent(kind, agent_id, after.get(agent_id) or before[agent_id])
+    old, new = _by_id(before.present), _by_id(after.present)
+    over, ended = _by_id(before.ended), _by_id(after.ended)
+    for agent_id in sorted(old.keys() | new.keys() | ended.keys(), key=str):
+        was, last = old.get(agent_id), ended.get(agent_id)
+        known = was or over.get(agent_id)
+        if last is not None and (known is None or known.epoch < last.epoch):
+            # It began and ended meanwhile.
+            yield _event(Type.REGISTERED if was is None else Type.SUPERSEDED, last)
+            was = last
+        yield from _events(was, new.get(agent_id))
 
 
-def _by_id(records: Sequence[AgentRecord]) -> Records:
+def _by_id(records: list[AgentRecord]) -> Mapping[AgentId, AgentRecord]:
     return {record.agent_id: record for record in records}
 
 
-def _kinds(old: AgentRecord | None, new: AgentRecord | None) -> Iterator[RegistryEventType]:
+def _event(kind: Type, record: AgentRecord) -> RegistryEvent:
+    return RegistryEvent(kind, record.agent_id, record)
+
+
+def _events(old: AgentRecord | None, new: AgentRecord | None) -> Iterator[RegistryEvent]:
+    if new is None:
+        if old is not None:
+            yield _event(Type.DEREGISTERED, old)
+        return
     if old is None:
-        yield RegistryEventType.REGISTERED
-    elif new is None:
-        yield RegistryEventType.DEREGISTERED
+        yield _event(Type.REGISTERED, new)
     else:
         if new.epoch != old.epoch:
-            yield RegistryEventType.SUPERSEDED
+            yield _event(Type.SUPERSEDED, new)
         if new.status != old.status:
-            yield RegistryEventType.STATUS_CHANGED
-    if new is not None and (old is None or new.liveness != old.liveness):
-        if new.liveness is Liveness.SUSPECT:
-            yield RegistryEventType.SUSPECT
-        elif new.liveness is Liveness.DEAD:
-            yield RegistryEventType.DEAD
+            yield _event(Type.STATUS_CHANGED, new)
+    if new.liveness in _ILL and (old is None or new.liveness != old.liveness):
+        yield _event(_ILL[new.liveness], new)
+
+
+_ILL = {Liveness.SUSPECT: Type.SUSPECT, Liveness.DEAD: Type.DEAD}

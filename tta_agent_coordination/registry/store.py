@@ -64,6 +64,19 @@ class Beat:
     epoch: int = 0
 
 
+@attrs.frozen
+class Look:
+    """All registrations at one moment, in the order of ids.
+
+    Attributes:
+        present: Those that hold.
+        ended: Those that were ended within the grace time, as they were.
+    """
+
+    present: list[AgentRecord]
+    ended: list[AgentRecord]
+
+
 class Store:
     """The registrations under one prefix."""
 
@@ -98,7 +111,9 @@ class Store:
     def read(self, agent_id: AgentId) -> AgentRecord | None:
         """Return one record."""
         now, raw = self._read_one(self._keys["records"], agent_id)
-        return None if raw is None else _record(str(agent_id).encode(), raw, now)
+        if raw is None or _is_ended(raw):
+            return None
+        return _record(str(agent_id).encode(), raw, now)
 
     def state(self, agent_id: AgentId) -> dict[str, Any] | None:
         """Return what an agent exported last."""
@@ -111,6 +126,10 @@ class Store:
 
     def read_all(self) -> list[AgentRecord]:
         """Return all records in the order of ids, in two round trips."""
+        return self.look().present
+
+    def look(self) -> Look:
+        """Return all records, and those that were ended lately, in two round trips."""
         time, ends = self._gate.run(
             self._keys["ends"],
             Command(("TIME",)),
@@ -120,10 +139,12 @@ class Store:
         names = sorted(
             raw for raw, end in zip(ends[::2], ends[1::2], strict=True) if float(end) > now
         )
-        found = (
-            _record(name, raw, now) for name, raw in zip(names, self._stored(names), strict=True)
-        )
-        return [record for record in found if record is not None]
+        look = Look([], [])
+        for name, raw in zip(names, self._stored(names), strict=True):
+            record = None if raw is None else _record(name, raw, now)
+            if raw is not None and record is not None:
+                (look.ended if _is_ended(raw) else look.present).append(record)
+        return look
 
     def _read_one(self, key: str, agent_id: AgentId) -> tuple[int, bytes | None]:
         name = str(agent_id)
@@ -168,14 +189,19 @@ def liveness(age: float, ttl: float) -> Liveness:
     return Liveness.SUSPECT if age < 2 * ttl else Liveness.DEAD
 
 
-def _record(name: bytes, raw: bytes | None, now: int) -> AgentRecord | None:
-    """Return the record that is stored; None for one that was ended, or is none of ours."""
-    if raw is None:
-        return None
+def _is_ended(raw: bytes) -> bool:
+    return raw.split(b" ", 2)[1:2] == [_ENDED]
+
+
+def _record(name: bytes, raw: bytes, now: int) -> AgentRecord | None:
+    """Return the record that is stored, or that was when it was ended; None if it is none of ours.
+
+    One that was ended is as old as its registration: nothing else is known of its beats.
+    """
     epoch, _, rest = raw.partition(b" ")
     beat, _, body = rest.partition(b" ")
     if beat == _ENDED:
-        return None
+        beat, body = epoch, body.partition(b" ")[2]
     try:
         agent_id = codec.parse_agent_id(name.decode())
         registration = _converter.structure(json.loads(body), Registration)
