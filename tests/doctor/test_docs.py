@@ -16,6 +16,7 @@ ELSEWHERE = {
     ("reachable", Status.ERROR),
     ("call_timeout", Status.WARNING),
     ("redis_py", Status.WARNING),
+    ("threads", Status.WARNING),
 }
 """What findings without a rule can be."""
 

@@ -1,6 +1,7 @@
 """The doctor on real servers, as a method, as a command, and before a strict coordinator."""
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -36,7 +37,7 @@ from tta_agent_coordination.transport.access import (
 
 OK, UNKNOWN, WARNING, ERROR = Status.OK, Status.UNKNOWN, Status.WARNING, Status.ERROR
 
-OF_PROCESS = {"call_timeout", "python", "redis_py", "hiredis"}
+OF_PROCESS = {"call_timeout", "threads", "python", "redis_py", "hiredis"}
 GOOD = ("--appendonly", "yes", "--save", "")
 
 
@@ -124,6 +125,25 @@ def test_a_user_of_another_prefix_is_found(own_server: OwnServers) -> None:
         found = named(check(client), "access")
     assert (found.status, found.server != "") == (ERROR, True)
     assert "may not touch keys under the prefix" in found.found
+
+
+def test_threads_are_compared_with_the_connections_that_the_server_has_left(
+    own_server: OwnServers,
+) -> None:
+    server = own_server(options=("--maxclients", "20"))
+    stop = threading.Event()
+    others = [threading.Thread(target=stop.wait, name=f"other-{i}") for i in range(12)]
+    for other in others:
+        other.start()
+    try:
+        with server.client() as client:
+            found = named(check(client), "threads")
+    finally:
+        stop.set()
+        for other in others:
+            other.join()
+    assert found.status is WARNING
+    assert "the server takes" in found.found
 
 
 def test_a_replica_is_no_place_for_agents(own_server: OwnServers) -> None:

@@ -8,7 +8,7 @@ import pytest
 from tta_agent_coordination.doctor import Finding, Report, Status
 from tta_agent_coordination.doctor.examination import _hiredis, _redis_py
 from tta_agent_coordination.doctor.facts import Facts
-from tta_agent_coordination.doctor.rules import RULES, call_timeout, judge
+from tta_agent_coordination.doctor.rules import RULES, call_timeout, judge, threads
 
 OK, UNKNOWN, WARNING, ERROR = Status.OK, Status.UNKNOWN, Status.WARNING, Status.ERROR
 
@@ -156,6 +156,15 @@ def test_a_deadline_too_short_for_the_way_is_a_warning() -> None:
     verdict = call_timeout(0.5, 0.05)
     assert verdict.status is WARNING
     assert "at least 1.5 s" in verdict.advice
+
+
+def test_more_threads_than_the_server_has_connections_for_are_a_warning() -> None:
+    assert threads(8, 16.0).status is threads(8, None).status is OK
+    verdict = threads(8, 15.0)
+    assert verdict.status is WARNING
+    assert verdict.found.startswith("8; ")
+    assert "takes 15 more" in verdict.found
+    assert "maxclients" in verdict.advice
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ _COLUMNS = (
     Column("p99", right=True, width=5),
     Column("max", right=True, width=5),
     Column("calm", right=True, width=5),
+    Column("keys", right=True),
     Column("lost", right=True),
     Column("", width=4),
 )
@@ -47,6 +48,7 @@ def _cells(one: Outcome) -> list[str]:
         str(sum(counts.duplicates.values())),
         *(_NONE if time is None else f"{time:.2f}" for time in times),
         f"{one.drained:.1f}",
+        str(len(one.keys_left)),
         _lost(one),
         "ok" if one.is_good else "FAIL",
     ]
@@ -64,7 +66,7 @@ def lines(matrix: Matrix, *, color: bool = False) -> list[str]:
         "",
         "again: handed out again; duplicates: handled again; p50, p99, max: seconds until the next",
         f"delivery where a lease of {matrix.lease:g} s had to pass; calm: seconds after the faults",
-        "until all was handled",
+        "until all was handled; keys: left in Redis that should not be",
     ]
     told += ["", "duplicates by cause:", *(f"  {line}" for line in _causes(matrix))]
     if matrix.skipped:
@@ -126,8 +128,8 @@ def from_json(text: str) -> Matrix:
 
 def markdown(matrix: Matrix) -> str:
     """Return the tables of docs/fault-matrix.md."""
-    heads = ["fault", "faults", "confirmed", "handled", "again", "duplicates, by cause",
-             "p50 / p99 / max (s)", "answers / empty (s)", "lost"]  # fmt: skip
+    heads = ["fault", "faults", "sent / confirmed", "handled", "again", "duplicates, by cause",
+             "p50 / p99 / max (s)", "answers / empty (s)", "keys left", "lost"]  # fmt: skip
     rows = [heads, ["---"] * len(heads), *(_markdown_cells(one) for one in matrix.outcomes)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
@@ -138,11 +140,12 @@ def _markdown_cells(one: Outcome) -> list[str]:
     return [
         f"**{one.name}**: {one.about}",
         f"{one.faults:,}",
-        f"{counts.confirmed:,}",
+        f"{counts.sent:,} / {counts.confirmed:,}",
         f"{counts.handled:,}",
         f"{sum(counts.redelivered.values()):,}",
         duplicates or "0",
         f"{took.p50:.2f} / {took.p99:.2f} / {took.longest:.2f}" if took else _NONE,
         f"{one.recovered:.1f} / {one.drained:.1f}",
+        str(len(one.keys_left)),
         f"**{_lost(one)}**",
     ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 
 from tta_agent_coordination.doctor import facts, rules
@@ -44,7 +45,11 @@ def examine(link: Link, prefix: str, *, call_timeout: float) -> Report:
         raise gone[0]
     findings = [finding for name, found in seen.items() for finding in _of_server(name, found)]
     slowest = max(found.round_trip for found in seen.values() if isinstance(found, Facts))
-    local = {"call_timeout": rules.call_timeout(call_timeout, slowest), **_of_process()}
+    local = {
+        "call_timeout": rules.call_timeout(call_timeout, slowest),
+        "threads": rules.threads(threading.active_count(), _room(seen.values())),
+        **_of_process(),
+    }
     return Report((*findings, *(Finding(name, *verdict) for name, verdict in local.items())))
 
 
@@ -56,6 +61,18 @@ def evictions(link: Link) -> list[Finding]:
             seen = facts.read_memory(link.commands, pool)
             found.append(Finding("eviction", *rules.judge(rules.eviction, seen), server))
     return [one for one in found if one.status in (Status.WARNING, Status.ERROR)]
+
+
+def _room(seen: Iterable[Facts | CoordinatorUnavailableError]) -> float | None:
+    """Return how many connections the server with the least room still takes, if one says so."""
+    left = [
+        float(most) - float(found.info["connected_clients"])
+        for found in seen
+        if isinstance(found, Facts)
+        and (most := found.config.get("maxclients", found.info.get("maxclients")))
+        and "connected_clients" in found.info
+    ]
+    return min(left, default=None)
 
 
 def _of_server(server: str, found: Facts | CoordinatorUnavailableError) -> Iterator[Finding]:

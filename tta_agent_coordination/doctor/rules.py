@@ -14,6 +14,8 @@ SLOW_ROUND_TRIP = 0.010
 """Seconds; a server in the same network answers in a tenth of that."""
 FULL_MEMORY, FULL_CONNECTIONS = 0.8, 0.8
 """Shares of what there is, from which on there is a warning."""
+CONNECTIONS_A_THREAD = 2
+"""One for a call, and one for the heartbeat, lease or wait that goes on meanwhile."""
 SHORT_IDLE_TIMEOUT = 60.0
 """Seconds; with less, the connections of quiet agents are opened again all the time."""
 SHORT_SCRIPT_LIMIT = 500.0
@@ -282,4 +284,18 @@ def call_timeout(seconds: float, slowest: float) -> Verdict:
             f"{found}, with {slowest * 1000:.1f} ms a round trip",
             f"Give call_timeout at least {30 * slowest:.1f} s.",
         )
+    return Verdict(OK, found)
+
+
+def threads(running: int, room: float | None) -> Verdict:
+    """Judge the threads of this process by the connections that the servers have left.
+
+    Args:
+        running: Threads of this process.
+        room: How many connections the server with the least room still takes; None: unknown.
+    """
+    found = f"{running}; connections as they need them, from a pool without a limit of its own"
+    if room is not None and running * CONNECTIONS_A_THREAD > room:
+        advice = "Raise maxclients, or use fewer threads: each may hold two connections in a call."
+        return Verdict(WARNING, f"{found}, and the server takes {room:.0f} more", advice)
     return Verdict(OK, found)
