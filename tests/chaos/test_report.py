@@ -101,7 +101,7 @@ def test_the_table_of_the_docs_has_a_row_for_each_fault() -> None:
     assert report.markdown(matrix(CALM, FORGETFUL)).splitlines()[2:] == [
         "| **calm**: SIGKILL | 14 | 1,100 / 1,090 | 1,080 | 93 | 0 | - | 0.1 / 0.7 | 0 | **0** |",
         (
-            "| **failover**: SIGKILL | 14 | 1,090 | 1,080 | 93 | 2 killed | 1.00 / 1.25 / 1.50 "
-            "| 0.1 / 0.7 | **0 + 4 by the server** |"
+            "| **failover**: SIGKILL | 14 | 1,100 / 1,090 | 1,080 | 93 | 2 killed "
+            "| 1.00 / 1.25 / 1.50 | 0.1 / 0.7 | 0 | **0 + 4 by the server** |"
         ),
     ]
