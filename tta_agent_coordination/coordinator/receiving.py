@@ -23,7 +23,9 @@ from tta_agent_coordination.transport.gate import Command
 logger = logging.getLogger("tta_agent_coordination")
 
 _LOOK_INTERVAL = 0.005
-"""Seconds between two looks where nothing tells that there is an answer, for each who looks."""
+"""Seconds between two looks, at least, where nothing tells that there is an answer."""
+_LOOK_SHARE = 0.0005
+"""Seconds for each who looks: with hundreds, a look must leave time for other work."""
 
 
 @attrs.define
@@ -86,6 +88,7 @@ class Receiving:
         self._waiting = False
         self._over = False
         self._pause = _LOOK_INTERVAL
+        self._sleeps_until = 0.0
         self._lock = threading.Lock()
 
     def step(self, crowd: int = 1) -> list[ReceivedMessage] | None:
@@ -104,7 +107,7 @@ class Receiving:
         with held(), self._lock:
             if self._over:
                 return []
-            self._pause = _LOOK_INTERVAL * crowd
+            self._pause = max(_LOOK_INTERVAL, _LOOK_SHARE * crowd)
             try:
                 return self._step()
             except BaseException:
@@ -134,6 +137,9 @@ class Receiving:
     def _step(self) -> list[ReceivedMessage] | None:
         if self._wait is not None and not self._is_answered(self._wait):
             return None
+        if self._sleeps_on():
+            self._sleep()
+            return None
         self._waiting = time.monotonic() < self._end
         claim, left = self._inbox.look(self._agent_id, self._most, self._visibility, self._end)
         if claim.messages or left <= 0:
@@ -141,10 +147,20 @@ class Receiving:
             return claim.messages
         if self._in_memory:  # its blocking commands would hold the thread
             due = left if claim.due is None else claim.due
-            self.again_at = time.monotonic() + min(left, due, self._pause)
+            self._sleeps_until = time.monotonic() + min(left, due, policy.WAIT_SLICE)
+            self._sleep()
         else:
             self._begin_wait(left, claim.due)
         return None
+
+    def _sleeps_on(self) -> bool:
+        """Whether nothing is due in memory, and nobody left a wake-up: far less than a claim."""
+        if time.monotonic() >= self._sleeps_until:
+            return False
+        return not self._gate.run(self._wake, Command(("EXISTS", self._wake)))[0]
+
+    def _sleep(self) -> None:
+        self.again_at = min(self._sleeps_until, time.monotonic() + self._pause)
 
     def _begin_wait(self, left: float, due: float | None) -> None:
         seconds, alarm = wait_times(left, due)
