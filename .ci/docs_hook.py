@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import posixpath
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,9 @@ PAGES = {
 }
 """File of the repository: page of the site."""
 
-API = {
-    "The package": "tta_agent_coordination",
-    "asyncio": "tta_agent_coordination.aio",
-    "An embedded server": "tta_agent_coordination.embedded",
-    "Your tests": "tta_agent_coordination.testing",
-    "Flask": "tta_agent_coordination.flask",
-    "Django": "tta_agent_coordination.django",
-    "Events": "tta_agent_coordination.events",
-    "OpenTelemetry": "tta_agent_coordination.otel",
-    "Prometheus": "tta_agent_coordination.prometheus",
-}
+API = tomllib.loads((ROOT / "tests/support/public_modules.toml").read_text("utf-8"))
+"""Public module: its title."""
+
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
@@ -88,11 +81,8 @@ def _page_of(file: str) -> str | None:
 def _api() -> str:
     """Every public name of every public module: complete because it is read off ``__all__``."""
     lines = ["# API", ""]
-    for title, name in API.items():
-        try:
-            module = importlib.import_module(name)
-        except ImportError:
-            continue
+    for name, title in API.items():
+        module = importlib.import_module(name)
         lines += [f"## {title}: `{name}`", ""]
         for public in sorted(module.__all__):
             if not public.startswith("__"):

@@ -32,7 +32,7 @@ from tta_agent_coordination.cli import (
 from tta_agent_coordination.cli.options import Parser
 from tta_agent_coordination.cli.output import complain
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "main", "parser"]
 
 COMMANDS = (demo, agents, inbox, dead, recover, send, migrate, doctor, chaos)
 
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     carry_out = cast("Callable[[argparse.Namespace], int]", arguments.run)
     # What goes wrong is told once, here; without a handler, logging would print it as well.
     logging.getLogger("tta_agent_coordination").addHandler(_QUIET)
@@ -72,12 +72,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 _QUIET = logging.NullHandler()
 
 
-def _parser() -> Parser:
-    parser = Parser(
+def parser() -> Parser:
+    """Return what reads the command line, with every command."""
+    whole = Parser(
         prog="tta-coordination", description="Reliable messages between agents over Redis."
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    whole.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_to(commands)
-    return parser
+    return whole

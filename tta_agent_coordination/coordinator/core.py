@@ -27,7 +27,8 @@ from tta_agent_coordination.delivery import (
     MessageSubscription,
     ReceivedMessage,
 )
-from tta_agent_coordination.doctor import Report, examine
+from tta_agent_coordination.doctor import Report
+from tta_agent_coordination.doctor.examination import examine
 from tta_agent_coordination.errors import ConfigurationError
 from tta_agent_coordination.events import Events
 from tta_agent_coordination.identity import AgentId

@@ -1,9 +1,8 @@
 """Looks at servers and at this process, and says what endangers the guarantees.
 
-`report` is what it says, `facts` what it read, `rules` how it judges that.
+`examination` looks, `report` is what it says, `facts` what it read, `rules` how it judges that.
 """
 
-from tta_agent_coordination.doctor.examination import evictions, examine
 from tta_agent_coordination.doctor.report import Finding, Report, Status
 
-__all__ = ["Finding", "Report", "Status", "evictions", "examine"]
+__all__ = ["Finding", "Report", "Status"]

@@ -4,6 +4,8 @@ One named thread owns every socket; the methods that change its behavior are car
 thread and return when they are in force, so a test needs no sleep after them.
 """
 
+from __future__ import annotations
+
 import selectors
 import socket
 import threading

@@ -1,5 +1,7 @@
 """The commands a `FaultProxy` sees, and what it is told to do about them."""
 
+from __future__ import annotations
+
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """One client's connection through a `FaultProxy`, and its twin to the server."""
 
+from __future__ import annotations
+
 import selectors
 import socket
 import struct

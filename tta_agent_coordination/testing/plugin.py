@@ -16,6 +16,15 @@ from tta_agent_coordination.testing.clock import Clock
 from tta_agent_coordination.testing.faults import Faults
 from tta_agent_coordination.testing.sandbox import Sandbox
 
+__all__ = [
+    "tta_clock",
+    "tta_coordinator",
+    "tta_faults",
+    "tta_options",
+    "tta_registry",
+    "tta_sandbox",
+]
+
 
 @pytest.fixture
 def tta_options() -> dict[str, Any]:

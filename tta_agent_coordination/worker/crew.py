@@ -12,7 +12,7 @@ import attrs
 from tta_agent_coordination import checks, threads
 from tta_agent_coordination.agents.agent import AgentProxy
 from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
-from tta_agent_coordination.doctor import evictions
+from tta_agent_coordination.doctor.examination import evictions
 from tta_agent_coordination.errors import CoordinatorUnavailableError
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.worker.desk import Desk, Turn
