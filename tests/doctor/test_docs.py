@@ -1,4 +1,4 @@
-"""The pages about the doctor and about security say what the code does."""
+"""The pages about the doctor, security and migration say what the code does, and what it may."""
 
 import re
 from pathlib import Path
@@ -7,10 +7,17 @@ from tests.doctor.test_doctor import OF_PROCESS
 from tests.doctor.test_rules import CASES
 from tta_agent_coordination.doctor import Status
 from tta_agent_coordination.doctor.rules import RULES
-from tta_agent_coordination.transport.access import DOCTOR_GRANTS, GRANTS, acl_line
+from tta_agent_coordination.transport.access import (
+    DOCTOR_GRANTS,
+    GRANTS,
+    MIGRATION_GRANTS,
+    acl_line,
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
-DOCTOR, SECURITY = ((DOCS / f"{name}.md").read_text("utf-8") for name in ("doctor", "security"))
+DOCTOR, SECURITY, MIGRATION = (
+    (DOCS / f"{name}.md").read_text("utf-8") for name in ("doctor", "security", "migration")
+)
 
 ELSEWHERE = {
     ("reachable", Status.ERROR),
@@ -62,3 +69,11 @@ def test_the_page_lists_every_right_with_its_reason() -> None:
     for grant in DOCTOR_GRANTS:
         command = grant.command.replace("|", "\\|")
         assert f"| `{command}` | {grant.reason} |" in SECURITY
+
+
+def test_the_rights_of_a_migration_are_listed() -> None:
+    (sentence,) = re.findall(
+        r"^A user with restricted rights needs, .+?\.$", MIGRATION, re.MULTILINE | re.DOTALL
+    )
+    listed = re.findall(r"`([A-Z]+)`", sentence)
+    assert [name.lower() for name in listed] == [grant.command for grant in MIGRATION_GRANTS]

@@ -96,6 +96,14 @@ def test_a_later_relative_of_the_format_is_read(
     assert senders == [AgentId("planner", "7"), PLANNER, PLANNER]
 
 
+def test_what_it_answers_is_kept(
+    old: OldInbox, migrate: Migrate, coordinator: RedisMessageCoordinator
+) -> None:
+    old.schedule(stored("message-1", correlation_id="question-1"))
+    assert migrate().complete
+    assert [one.message.correlation_id for one in drain(coordinator)] == ["question-1"]
+
+
 def test_what_is_null_or_not_there_has_its_default(
     old: OldInbox, migrate: Migrate, coordinator: RedisMessageCoordinator
 ) -> None:
