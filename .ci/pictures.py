@@ -1,12 +1,11 @@
 """Print what the README shows of the programs, from a real run: uv run python .ci/pictures.py.
 
-The README keeps the lines that matter of it, with another name in place of this machine's.
+The README keeps the lines that matter of it. For this machine's name the agents give another.
 """
 
 from __future__ import annotations
 
 import os
-import platform
 import pty
 import re
 import subprocess
@@ -27,6 +26,12 @@ LONGEST = 30.0
 TABLE_LINES = 4
 MAIN = "from tta_agent_coordination.cli import main; raise SystemExit(main())"
 COMMAND = (sys.executable, "-c", MAIN)
+AS_HOST_A = """
+import runpy, socket, sys
+socket.gethostname = lambda: "host-a"  # now, and not in the output, whose columns are as wide as it
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 _REDRAWN = re.compile(r"\x1b\[\d+A\x1b\[J")
 _COLOR = re.compile(r"\x1b\[\d*m")
 
@@ -73,7 +78,8 @@ def _show_demo() -> None:
 @contextmanager
 def _serving(url: str) -> Iterator[None]:
     """Have the example serve its agents, and wait until both are registered."""
-    with subprocess.Popen([sys.executable, TWO_AGENTS, url], stdout=subprocess.DEVNULL) as agents:
+    command = [sys.executable, "-c", AS_HOST_A, TWO_AGENTS, url]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as agents:
         try:
             deadline = time.monotonic() + LONGEST
             while time.monotonic() < deadline and _tell(url, "agents", "--once").count("alive") < 2:
@@ -103,7 +109,7 @@ def _tell(url: str, *arguments: str) -> str:
         text=True,
         check=True,
     )
-    return told.stdout.replace(platform.node(), "host-a")
+    return told.stdout
 
 
 if __name__ == "__main__":
