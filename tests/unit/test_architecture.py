@@ -3,9 +3,11 @@
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,29 @@ def test_every_part_has_its_layer() -> None:
     assert parts == set(LEVEL)
 
 
+def drawn() -> Iterator[tuple[str, str]]:
+    """Each arrow of the diagram in docs/design.md, between each two that it connects."""
+    text = (PACKAGE.parent / "docs" / "design.md").read_text("utf-8")
+    lines = text.partition("```mermaid\nflowchart TD\n")[2].partition("```")[0].splitlines()
+    for line in lines:
+        start, end = ([*re.findall(r"\w+", re.sub(r'\w+\["', "", s))] for s in line.split(" --> "))
+        yield from product(start, end)
+
+
+def defined_in(found: str) -> str:
+    """The part from which an import is, also when it takes a name from the root."""
+    thing = getattr(tta_agent_coordination, found.split(".")[1], None)
+    return part_of(found if part_of(found) in LEVEL else getattr(thing, "__module__", NAME))
+
+
+def test_the_design_draws_every_part_and_imports_that_there_are() -> None:
+    arrows = set(drawn())
+    assert {part for arrow in arrows for part in arrow} == set(LEVEL)
+    imports = {(part_of(module), defined_in(found)) for module, found in INNER}
+    base = {part for part in LEVEL if LEVEL[part] == 0}
+    assert {(one, other) for one, other in arrows - imports if other not in base} == set()
+
+
 @pytest.mark.parametrize("part", LEVEL)
 def test_imports_go_down(part: str) -> None:
     public = {f"{NAME}.{name}" for name in tta_agent_coordination.__all__}
@@ -118,8 +143,7 @@ def test_only_the_transport_imports_redis_at_run_time() -> None:
         and any(name.split(".")[0] == "redis" for name in imports_of(ast.Module([node], [])))
         and node not in for_types_only(tree)
     }
-    strangers = {part for part, _ in found} - {"transport"}
-    assert strangers <= {"server_process", "embedded", "testing"}, strangers
+    assert {part for part, _ in found} == {"transport", "testing"}, found
 
 
 def for_types_only(tree: ast.Module) -> list[ast.AST]:
