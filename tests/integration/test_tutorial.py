@@ -1,7 +1,7 @@
-"""The files of the tutorial do what its page says, in processes as a reader starts them."""
+"""The tutorial goes as its page says: each step is taken, and prints what is shown."""
 
-import ast
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,18 +11,17 @@ from typing import IO
 
 import pytest
 
+from tests.support.code_blocks import block, blocks, commands_in, is_shown_by
 from tests.support.waiting import eventually
-from tta_agent_coordination import (
-    AgentId,
-    AgentMessage,
-    RedisAgentRegistry,
-    RedisMessageCoordinator,
-)
+from tta_agent_coordination.cli import main
+from tta_agent_coordination.cli.options import URL_VARIABLE
 
+PAGE = "docs/tutorial.md"
 TUTORIAL = Path(__file__).parents[2] / "examples" / "tutorial"
 PATIENCE = 60.0
 """Seconds that each step may take at most; it is taken as soon as what it waits for is there."""
-YOU, EDITOR, COUNTER = AgentId("you"), AgentId("editor"), AgentId("counter")
+SERVE = {"server.py", "staff.py", "editor.py"}
+"""Programs that run until they are ended."""
 
 Terminal = Callable[..., "Program"]
 
@@ -45,9 +44,9 @@ class Program:
     def text(self) -> str:
         return self._written.read_text("utf-8")
 
-    def says(self, words: str) -> None:
-        """Wait until it has written these words."""
-        eventually(lambda: words in self.text, timeout=PATIENCE, what=f"no {words!r}")
+    def shows(self, lines: list[str]) -> bool:
+        """Whether it has written these lines; the page leaves others out, as ``…``."""
+        return is_shown_by([line for line in lines if line != "…"], self.text)
 
     def kill(self) -> None:
         """End it with SIGKILL."""
@@ -70,93 +69,97 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
         yield start
 
 
-@pytest.fixture
-def url(terminal: Terminal) -> str:
-    server = terminal("", "server.py", "0")
-    server.says("Enter stops")
-    return server.text.splitlines()[0].partition("=")[2]
+class Reader:
+    """Takes the steps of the page, and compares what is shown with what is to be seen."""
 
+    def __init__(self, terminal: Terminal, folder: Path, capsys: pytest.CaptureFixture[str]):
+        self._terminal = terminal
+        self._folder = folder
+        self._capsys = capsys
+        self._programs: dict[str, Program] = {}
+        self._url = ""
 
-@pytest.fixture
-def coordinator(url: str) -> Iterator[RedisMessageCoordinator]:
-    with RedisMessageCoordinator.from_url(url) as coordinator:
-        yield coordinator
+    def takes(self, typed: str, shown: list[str]) -> None:
+        """Type a command until it shows the same."""
+        ((first, *words),) = commands_in(typed)
+        if first == "echo":
+            (self._folder / typed.rpartition(" > ")[2]).write_text(f"{words[0]}\n", "utf-8")
+        elif first == "kill":
+            self._sees(["1/4"], lambda: "\n".join(self._tell("agents", "--once").split()))
+            self._programs["staff.py 1"].kill()
+        elif first == "tta-coordination":
+            self._sees(shown, lambda: self._tell(*words))
+        elif words[0] in SERVE or typed.endswith("&"):
+            self._starts(*words)
+            self.sees(shown)
+        else:
+            self._sees(shown, lambda: self._runs(*words))
 
+    def sees(self, shown: list[str]) -> None:
+        """Wait until one of the terminals shows these lines."""
+        self._sees(shown, lambda: "\n".join(one.text for one in self._programs.values()))
 
-def written_by(terminal: Terminal, url: str, *command: str, until: str) -> str:
-    """Run a program until what it writes begins with something; return that."""
-    written: list[str] = []
+    def ends(self) -> None:
+        """Press Ctrl-C in each terminal but that of the server."""
+        for name in ("staff.py 2", "editor.py"):
+            process = self._programs[name].process
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE) == 0
+        assert "alive" not in self._tell("agents", "--once")
 
-    def begins_so() -> bool:
-        program = terminal(url, *command)
+    def _sees(self, shown: list[str], look: Callable[[], str]) -> None:
+        lines = [line for line in shown if line != "…"]  # where the page leaves lines out
+        eventually(lambda: is_shown_by(lines, look()), timeout=PATIENCE, what=f"no {lines}")
+
+    def _starts(self, *words: str) -> None:
+        is_server = words[0] == "server.py"
+        program = self._terminal(self._url, *(["server.py", "0"] if is_server else words))
+        self._programs[" ".join(words)] = program
+        if is_server:  # at a free port, not at that of the page
+            eventually(lambda: program.text.count("\n"), timeout=PATIENCE)
+            self._url = os.environ[URL_VARIABLE] = program.text.splitlines()[0].partition("=")[2]
+
+    def _runs(self, *words: str) -> str:
+        program = self._terminal(self._url, *words)
         program.process.wait(PATIENCE)
-        written.append(program.text.strip())
-        return written[-1].startswith(until)
+        return program.text
 
-    eventually(begins_so, timeout=PATIENCE, what=f"{command} never wrote {until!r}")
-    return written[-1]
-
-
-def send(coordinator: RedisMessageCoordinator, whom: AgentId, **payload: object) -> None:
-    coordinator.send_message(YOU, whom, AgentMessage(YOU, whom, payload))
+    def _tell(self, *words: str) -> str:
+        main(words)
+        return self._capsys.readouterr().out
 
 
 def test_the_first_message_is_handed_out_again_and_only_the_new_token_counts(
     terminal: Terminal,
 ) -> None:
-    lines = written_by(terminal, "", "first.py", until="MessageResult").splitlines()
+    program = terminal("", "first.py")
+    assert program.process.wait(PATIENCE) == 0
 
-    assert [line.partition(":")[0] for line in lines[1:3]] == ["now", "later"]
-    assert int(lines[2].rpartition(" ")[2]) >= 2  # 3 if the machine stood still for a second
-    assert lines[3:] == ["LeaseOutcome.STALE", "LeaseOutcome.DONE"]
+    lines = program.text.splitlines()
+    again = lines.pop(2)
+
+    shown = block(f"{PAGE}: $ python first.py").output
+    assert is_shown_by([line for line in shown if not line.startswith("later")], program.text)
+    assert again.startswith("later: {'text': 'to be or not to be'} ")
+    assert int(again.rpartition(" ")[2]) >= 2  # 3 if the machine stood still for a second
 
 
-def test_three_agents_talk_and_what_fails_is_tried_again_or_kept(
-    terminal: Terminal, url: str, coordinator: RedisMessageCoordinator, tmp_path: Path
+def test_three_agents_talk_fail_and_die_as_the_page_shows(
+    terminal: Terminal,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    # given the agents of the tutorial, and a file
-    terminal(url, "staff.py", "1")
-    editor = terminal(url, "editor.py")
-    with RedisAgentRegistry.from_url(url) as registry:
-        eventually(lambda: len(registry.list_registered()) == 3, timeout=PATIENCE)
-    (tmp_path / "ship.txt").write_text("Ship arrives early. It brought tea and rice.")
+    monkeypatch.setenv(URL_VARIABLE, "")
+    reader = Reader(terminal, tmp_path, capsys)
+    steps = [one for one in blocks() if one.page == PAGE and one.language == "console"]
 
-    # then they answer together, and the one with a headline is found
-    # (on a machine that stands still for seconds, heartbeats are late, and the editor finds nobody)
-    question = ("ask.py", "editor", '{"path": "ship.txt"}')
-    answered = written_by(terminal, url, *question, until="{")
-    found = {"words": 8, "by": "counter:1", "headline": "Ship arrives early"}
-    assert ast.literal_eval(answered) == found
-    assert written_by(terminal, url, "who.py", until="headliner:1 alive")
+    # The last look comes when the registry has forgotten the killed, after half a minute.
+    for step in steps[1:-1]:
+        if step.commands:
+            for typed, shown in step.session:
+                reader.takes(typed, shown)
+        else:
+            reader.sees(step.output)
 
-    # when a file comes late, then the retry finds it
-    send(coordinator, EDITOR, path="late.txt")
-    editor.says("attempt 1")
-    (tmp_path / "late.txt").write_text("Better late than never.")
-
-    def is_summarized() -> bool:
-        coordinator.replay_dead_letters(EDITOR)  # there is one if heartbeats were late for long
-        return "late.txt: 'Better late than never', 4 words" in editor.text
-
-    eventually(is_summarized, timeout=PATIENCE)
-
-    # when a message is hopeless, then it is a dead letter, and can be replayed
-    send(coordinator, EDITOR, file="ship.txt")
-    eventually(
-        lambda: "permanent" in [letter.reason for letter in coordinator.dead_letters(EDITOR)],
-        timeout=PATIENCE,
-    )
-    assert coordinator.replay_dead_letters(EDITOR) >= 1
-
-
-def test_what_a_killed_process_had_in_hand_goes_to_another(
-    terminal: Terminal, url: str, coordinator: RedisMessageCoordinator
-) -> None:
-    first = terminal(url, "staff.py", "1")
-    send(coordinator, COUNTER, text="to be or not to be", seconds=3_600)
-    first.says("counts, attempt 1")
-
-    first.kill()
-
-    second = terminal(url, "staff.py", "2")
-    second.says(f"counter:2 in process {second.process.pid} counts, attempt 2")
+    reader.ends()

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.code_blocks import block
 from tta_agent_coordination import ConfigurationError
 from tta_agent_coordination.testing import Sandbox
 from tta_agent_coordination.testing import sandbox as sandbox_module
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = "tta_agent_coordination.testing.plugin"
+CONFTEST = f'docs/testing-your-agents.md: pytest_plugins = ["{PLUGIN}"]'
 
 
 def run_pytest(
@@ -37,8 +39,9 @@ def run_pytest(
 def test_the_example_passes_in_a_project_of_its_own(tmp_path: Path) -> None:
     for example in (ROOT / "examples").glob("test_*.py"):
         (tmp_path / example.name).write_text(example.read_text("utf-8"), "utf-8")
+    (tmp_path / "conftest.py").write_text(block(CONFTEST).text, "utf-8")
 
-    ended = run_pytest(tmp_path)
+    ended = run_pytest(tmp_path, plugin=False)
 
     assert ended.returncode == 0, ended.stdout
     assert "7 passed" in ended.stdout
