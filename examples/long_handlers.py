@@ -103,7 +103,7 @@ def wait_until_done(coordinator: RedisMessageCoordinator, whom: AgentId) -> None
 
 
 def main() -> None:
-    """Import without a limit, then with one; compute; and do it by hand."""
+    """Import without a limit, then with one; compute likewise; and do it by hand."""
     with (
         EmbeddedServer() as server,
         RedisMessageCoordinator.from_url(server.url, backoff_base=0.1) as coordinator,
@@ -120,6 +120,11 @@ def main() -> None:
 
         with AgentWorker(Solver(), coordinator, visibility_timeout=LEASE):
             print(coordinator.request(ARCHIVE, SOLVER, {"limit": 10_000}, timeout=20.0).payload)
+
+        with AgentWorker(Solver(), coordinator, visibility_timeout=LEASE, max_handler_seconds=0.5):
+            coordinator.configure(retry_attempts=0)
+            send(coordinator, SOLVER, limit=10**15)  # it would take months
+            wait_until_done(coordinator, SOLVER)
 
         send(coordinator, ARCHIVE, name="papers")
         handle_by_hand(coordinator)

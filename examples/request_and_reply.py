@@ -103,17 +103,24 @@ def main() -> None:
     """Ask in each way."""
     with (
         EmbeddedServer() as server,
-        RedisMessageCoordinator.from_url(server.url) as coordinator,
-        AgentWorker(Converter(), coordinator),
+        RedisMessageCoordinator.from_url(server.url, call_timeout=2.0) as coordinator,
     ):
-        print(ask(coordinator, CONVERTER, 37.0, timeout=30.0))
-        print(ask(coordinator, CONVERTER, -300.0, timeout=30.0))
-        print(ask(coordinator, NOBODY, 20.0, timeout=0.5))
-        print(ask_many(coordinator, [0.0, 10.0, 20.0]))
+        with AgentWorker(Converter(), coordinator):
+            print(ask(coordinator, CONVERTER, 37.0, timeout=30.0))
+            print(ask(coordinator, CONVERTER, -300.0, timeout=30.0))
+            print(ask(coordinator, NOBODY, 20.0, timeout=0.5))
+            print(ask_many(coordinator, [0.0, 10.0, 20.0]))
 
-        for name, celsius in (("mild", 21.0), ("cold", -500.0)):
-            leave_a_question(coordinator, name, celsius)
-            collect_an_answer(coordinator)
+            for name, celsius in (("mild", 21.0), ("cold", -500.0)):
+                leave_a_question(coordinator, name, celsius)
+                collect_an_answer(coordinator)
+
+        coordinator.configure(queue_size=1)  # nobody converts now, and one question may wait
+        leave_a_question(coordinator, "first", 0.0)
+        leave_a_question(coordinator, "second", 0.0)
+        print(ask(coordinator, CONVERTER, 37.0, timeout=0.5))
+        server.stop()
+        print(ask(coordinator, CONVERTER, 37.0, timeout=0.5))
 
 
 if __name__ == "__main__":

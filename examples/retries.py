@@ -124,6 +124,8 @@ def main() -> None:
             while unfinished(coordinator):
                 time.sleep(0.02)
 
+        send(coordinator, "hand", text="Done by hand")
+        print_one(coordinator)
         send(coordinator, "none")
         print_one(coordinator)
         print([letter.reason for letter in coordinator.dead_letters(PRINTER)])

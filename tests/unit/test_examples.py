@@ -89,6 +89,17 @@ NEITHER = {
 }
 """What is neither run nor compared, under the reason."""
 
+UNTAKEN = {
+    ("from_lists", 'raise SystemExit(f"slow down: {result.error}")'): "10,000 messages wait",
+    ("from_lists", "except OSError as error:"): "what it prints to is broken",
+    ("long_handlers", 'raise RuntimeError(f"the computation ended with'): "the computation crashes",
+    ("long_handlers", "return  # STALE"): "another consumer got the message meanwhile",
+    ("request_and_reply", "if received is None:"): "no answer comes for ten seconds",
+    ("retries", "if received is None:"): "no message comes for five seconds",
+    ("retries", "except OSError as error:"): "what it prints to is broken",
+}
+"""What the run of an example does not come to, and when it would."""
+
 BLOCKS = blocks()
 COMPARED = {name for names in [*PRINTED.values(), *TESTED.values()] for name in names}
 LISTED = COMPARED.union(*NEITHER.values())
@@ -159,6 +170,11 @@ def test_every_block_is_checked_or_has_a_reason_why_not() -> None:
 @pytest.mark.parametrize("name", sorted(LISTED))
 def test_what_is_listed_is_there(name: str) -> None:
     assert _named({name})
+
+
+@pytest.mark.parametrize(("example", "code"), UNTAKEN)
+def test_what_is_not_come_to_is_there(example: str, code: str) -> None:
+    assert code in (ROOT / "examples" / f"{example}.py").read_text("utf-8")
 
 
 @pytest.mark.parametrize("file", TESTED)
