@@ -44,10 +44,6 @@ class Program:
     def text(self) -> str:
         return self._written.read_text("utf-8")
 
-    def shows(self, lines: list[str]) -> bool:
-        """Whether it has written these lines; the page leaves others out, as ``…``."""
-        return is_shown_by([line for line in lines if line != "…"], self.text)
-
     def kill(self) -> None:
         """End it with SIGKILL."""
         self.process.kill()
@@ -85,6 +81,7 @@ class Reader:
         if first == "echo":
             (self._folder / typed.rpartition(" > ")[2]).write_text(f"{words[0]}\n", "utf-8")
         elif first == "kill":
+            # The table of the page has what the last heartbeat said: one of four was busy.
             self._sees(["1/4"], lambda: "\n".join(self._tell("agents", "--once").split()))
             self._programs["staff.py 1"].kill()
         elif first == "tta-coordination":
