@@ -21,7 +21,7 @@ from tta_agent_coordination.coordinator.calls import HORIZON
 from tta_agent_coordination.identity import REPLY_TYPE
 from tta_agent_coordination.keys import Keys
 
-pytestmark = [pytest.mark.guarantee("2.10"), pytest.mark.backend("fakeredis")]
+pytestmark = [pytest.mark.guarantee("2.10"), pytest.mark.backend("fakeredis", "sandbox")]
 
 
 @pytest.fixture

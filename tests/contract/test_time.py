@@ -26,7 +26,7 @@ from tta_agent_coordination import AgentMessage, RedisMessageCoordinator
 pytestmark = pytest.mark.guarantee("2.10")
 
 on_real_servers = pytest.mark.backend(*REAL_BACKENDS)
-"""fakeredis has no clock but that of the process."""
+"""In memory there is no clock but that of the process."""
 
 
 @pytest.fixture(params=[-5 * 3600.0, 5 * 3600.0], ids=["behind", "ahead"])

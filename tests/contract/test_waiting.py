@@ -373,11 +373,11 @@ def test_who_looks_says_whether_it_stays(
     assert (told[0], told[-1]) == (staying[0], staying[-1])
 
 
-@pytest.mark.backend("valkey", "fakeredis")
-def test_only_at_fakeredis_a_wait_goes_on_when_the_connections_are_closed(
+@pytest.mark.backend("valkey", "fakeredis", "sandbox")
+def test_only_in_memory_a_wait_goes_on_when_the_connections_are_closed(
     coordinator: RedisMessageCoordinator, backend: Backend
 ) -> None:
-    assert coordinator._inbox.waits_to_the_end is (backend.name == "fakeredis")
+    assert coordinator._inbox.waits_to_the_end is backend.in_memory
 
 
 # How it waits ---------------------------------------------------------------------------------
@@ -443,7 +443,7 @@ def test_closing_ends_a_wait(backend: Backend, make: Make, blocked: Callable[[in
     coordinator = make()
     with waiting(coordinator) as answer:
         blocked(1)
-        if backend.name == "fakeredis":
+        if backend.in_memory:
             eventually(lambda: coordinator._inbox._interrupts)
         start = time.monotonic()
         coordinator.close()
@@ -455,7 +455,7 @@ def test_closing_ends_a_wait(backend: Backend, make: Make, blocked: Callable[[in
         coordinator.stats(WORKER)
 
 
-@pytest.mark.backend("fakeredis")
+@pytest.mark.backend("fakeredis", "sandbox")
 def test_in_memory_nobody_begins_to_wait_while_a_coordinator_closes(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

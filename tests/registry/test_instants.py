@@ -10,7 +10,7 @@ from tta_agent_coordination.keys import Keys
 from tta_agent_coordination.transport import scripts
 from tta_agent_coordination.transport.scripts import Script
 
-pytestmark = [pytest.mark.guarantee("3.3"), pytest.mark.backend("fakeredis")]
+pytestmark = [pytest.mark.guarantee("3.3"), pytest.mark.backend("fakeredis", "sandbox")]
 
 GRACE = 5_000_000
 """Microseconds."""

@@ -160,7 +160,7 @@ def test_all_states_are_passed_through_in_real_time(make: Make) -> None:
     assert seen == [Liveness.ALIVE, Liveness.SUSPECT, Liveness.DEAD, None]
 
 
-@pytest.mark.backend(*REAL_BACKENDS)  # fakeredis has no clock but that of the process
+@pytest.mark.backend(*REAL_BACKENDS)  # in memory there is no clock but that of the process
 @pytest.mark.parametrize("error", [-3600.0, 3600.0], ids=["behind", "ahead"])
 def test_a_wrong_clock_changes_nothing(
     make: Make, monkeypatch: pytest.MonkeyPatch, error: float

@@ -1,7 +1,7 @@
 """What the tests of the contract run over, each for the length of one test."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import fakeredis
@@ -11,13 +11,17 @@ from redis.connection import ConnectionPool
 
 from tests.support.servers import Client, LocalCluster, LocalServer, binary_of, close_client
 from tta_agent_coordination.proxy import FaultProxy
+from tta_agent_coordination.testing import Sandbox
 from tta_agent_coordination.transport import access
 
-BACKENDS = ("fakeredis", "valkey", "redis62", "cluster", "path")
-"""Every back end; a ``backend`` mark on a test chooses among them."""
+IN_MEMORY = ("fakeredis", "sandbox")
+"""Those without a server: fakeredis, and what the library's users test with."""
 
-REAL_BACKENDS = BACKENDS[1:]
+REAL_BACKENDS = ("valkey", "redis62", "cluster", "path")
 """Those with a server, before which a proxy can stand."""
+
+BACKENDS = IN_MEMORY + REAL_BACKENDS
+"""Every back end; a ``backend`` mark on a test chooses among them."""
 
 _SCAN_BATCH = 1000
 
@@ -84,7 +88,7 @@ class Backend:
 
     Attributes:
         name: One of `BACKENDS`.
-        url: URL for ``from_url``, or None for fakeredis, which has none.
+        url: URL for ``from_url``, or None in memory, where there is none.
         addresses: Where its servers listen, as a `FaultProxy` wants them.
     """
 
@@ -103,6 +107,11 @@ class Backend:
         self._connect = connect
         self._admins = admins
         self._clients: list[Client] = []
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether there is no server."""
+        return self._server is None
 
     @property
     def restartable(self) -> bool:
@@ -152,16 +161,19 @@ def _scan(admin: redis.Redis, pattern: str) -> list[bytes]:
 @contextmanager
 def open_backend(name: str, servers: Servers) -> Iterator[Backend]:
     """Offer a back end for one test; its clients are closed behind it."""
-    backend = _fake() if name == "fakeredis" else _real(name, servers.get(name))
-    try:
+    with ExitStack() as opened:
+        backend = _in_memory(name, opened) if name in IN_MEMORY else _real(name, servers.get(name))
+        opened.callback(backend.close)
         yield backend
-    finally:
-        backend.close()
 
 
-def _fake() -> Backend:
-    connect = partial(fakeredis.FakeRedis, server=fakeredis.FakeServer())
-    return Backend("fakeredis", connect, [connect()])
+def _in_memory(name: str, opened: ExitStack) -> Backend:
+    connect = (
+        partial(fakeredis.FakeRedis, server=fakeredis.FakeServer())
+        if name == "fakeredis"
+        else opened.enter_context(Sandbox()).client
+    )
+    return Backend(name, connect, [connect()])
 
 
 def _real(name: str, server: LocalServer | LocalCluster) -> Backend:

@@ -1,6 +1,7 @@
 """A clock that stands still, for what holds up to an instant and what from it on.
 
-Of fakeredis the clock is that of the process: tests of the ``fakeredis`` back end can stop it.
+In memory the clock is that of the process: tests of the ``fakeredis`` and ``sandbox`` back ends
+can stop it.
 They must not wait at the server, for no time-out ends while the clock stands.
 """
 

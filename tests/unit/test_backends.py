@@ -12,6 +12,7 @@ from tests.conftest import OwnServers
 from tests.support import servers
 from tests.support.backends import Backend
 from tests.support.servers import Client, binary_of
+from tta_agent_coordination.testing.fake import MovableConnection
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +33,13 @@ def test_only_keys_that_match_are_deleted(backend: Backend, key_prefix: str) -> 
         client.set(f"{key_prefix}:{number}", "v")
     backend.delete_keys(f"{key_prefix}:1*")
     assert len(backend.keys(f"{key_prefix}*")) == 9
+
+
+@pytest.mark.backend("sandbox")
+def test_the_sandbox_is_the_server_that_users_test_with(backend: Backend) -> None:
+    pool = backend.client().connection_pool
+    assert pool.connection_class is MovableConnection
+    assert backend.in_memory
 
 
 @pytest.mark.backend("valkey", "redis62")

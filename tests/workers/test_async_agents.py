@@ -43,7 +43,7 @@ from tta_agent_coordination import (
 from tta_agent_coordination.aio import AsyncMessageCoordinator
 from tta_agent_coordination.worker.loop import WorkerLoop
 
-ALL = pytest.mark.backend("fakeredis", "valkey", "redis62", "cluster")
+ALL = pytest.mark.backend("fakeredis", "sandbox", "valkey", "redis62", "cluster")
 ONE = pytest.mark.backend("valkey")
 
 pytestmark = pytest.mark.guarantee("6.6")

@@ -35,7 +35,7 @@ from tta_agent_coordination import (
 )
 from tta_agent_coordination.worker.handling import Handling, Task
 
-pytestmark = pytest.mark.backend("fakeredis", "valkey", "redis62", "cluster")
+pytestmark = pytest.mark.backend("fakeredis", "sandbox", "valkey", "redis62", "cluster")
 
 Coordinator = RedisMessageCoordinator
 

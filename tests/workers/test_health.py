@@ -36,7 +36,7 @@ from tta_agent_coordination import (
 from tta_agent_coordination.registry.local import LocalAgent
 from tta_agent_coordination.worker.crew import Crew
 
-ALL = pytest.mark.backend("fakeredis", "valkey", "redis62", "cluster")
+ALL = pytest.mark.backend("fakeredis", "sandbox", "valkey", "redis62", "cluster")
 REAL = pytest.mark.backend("valkey", "cluster")
 ONE = pytest.mark.backend("valkey")
 

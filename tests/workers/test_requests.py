@@ -24,7 +24,7 @@ from tta_agent_coordination import (
 )
 from tta_agent_coordination.coordinator import requests
 
-ALL = pytest.mark.backend("fakeredis", "valkey", "redis62", "cluster")
+ALL = pytest.mark.backend("fakeredis", "sandbox", "valkey", "redis62", "cluster")
 ONE = pytest.mark.backend("valkey")
 
 Coordinator = RedisMessageCoordinator

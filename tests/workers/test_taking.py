@@ -35,7 +35,7 @@ from tta_agent_coordination.events import Events
 from tta_agent_coordination.worker.desk import Desk, Task
 from tta_agent_coordination.worker.renewer import Renewer
 
-ALL = pytest.mark.backend("fakeredis", "valkey", "redis62", "cluster")
+ALL = pytest.mark.backend("fakeredis", "sandbox", "valkey", "redis62", "cluster")
 REAL = pytest.mark.backend("valkey", "cluster")
 ONE = pytest.mark.backend("valkey")
 

@@ -17,7 +17,7 @@ from tta_agent_coordination.coordinator.requests import Asking
 
 pytestmark = pytest.mark.guarantee("4.5")
 
-ALL = pytest.mark.backend("fakeredis", "valkey", "redis62", "cluster")
+ALL = pytest.mark.backend("fakeredis", "sandbox", "valkey", "redis62", "cluster")
 ONE = pytest.mark.backend("valkey")
 
 Coordinator = RedisMessageCoordinator
