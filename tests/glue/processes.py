@@ -72,6 +72,8 @@ class Program:
 class WebServer(Program):
     """A server on 127.0.0.1; requests wait in the backlog until it is up."""
 
+    _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
     def __init__(self, *command: str, cwd: Path, env: dict[str, str]) -> None:
         listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -85,15 +87,19 @@ class WebServer(Program):
         data = urllib.parse.urlencode(form).encode() if form else None
         return self._open(urllib.request.Request(f"{self.url}{path}", data))
 
+    def read(self, path: str) -> str:
+        """GET a path that is there and answers with text."""
+        with self._direct.open(f"{self.url}{path}", timeout=START) as reply:
+            return reply.read().decode()
+
     def post_json(self, path: str, document: Any) -> Answer:
         headers = {"Content-Type": "application/json"}
         data = json.dumps(document).encode()
         return self._open(urllib.request.Request(f"{self.url}{path}", data, headers))
 
     def _open(self, request: urllib.request.Request) -> Answer:
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with direct.open(request, timeout=START) as reply:
+            with self._direct.open(request, timeout=START) as reply:
                 return Answer(reply.status, json.load(reply))
         except urllib.error.HTTPError as error:
             with error:

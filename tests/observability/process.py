@@ -1,4 +1,4 @@
-"""A process of a server that forks: it counts in prometheus-client's multiprocess mode.
+"""One of several processes that count, in prometheus-client's multiprocess mode.
 
 Arguments: the URL of Redis and a prefix. It sends one message and handles it, opens a circuit
 breaker, says so, and ends when its standard input does.
