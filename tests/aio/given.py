@@ -1,13 +1,16 @@
 """What the tests of asyncio have in common."""
 
 import asyncio
+import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from tests.contract.given import ONE, SENDER, WORKER, message
 from tta_agent_coordination import AgentId, LeaseOutcome, RedisMessageCoordinator
 from tta_agent_coordination.aio import AsyncMessageCoordinator
+from tta_agent_coordination.aio.pool import Pool
 
 __all__ = [
     "LONG",
@@ -16,10 +19,12 @@ __all__ = [
     "SENDER",
     "WORKER",
     "begun",
+    "busy",
     "finish_all",
     "held",
     "message",
     "run",
+    "under_way",
     "until",
 ]
 
@@ -52,6 +57,27 @@ async def until(condition: Callable[[], object], what: str = "") -> None:
 async def begun(adapter: AsyncMessageCoordinator, count: int = 1) -> None:
     """Return once so many calls wait without a thread."""
     await until(lambda: adapter._pool.sleeping == count, f"not {count} calls wait")
+
+
+async def under_way(pool: Pool, count: int) -> None:
+    """Return once so many calls are in threads of a pool, or wait for one."""
+    await until(lambda: pool._process.get().calls == count, f"not {count} calls are under way")
+
+
+@asynccontextmanager
+async def busy(pool: Pool) -> AsyncIterator[None]:
+    """Hold a thread of a pool up within the ``async with``."""
+    begun, end = threading.Event(), threading.Event()
+
+    def hold() -> bool:
+        begun.set()
+        return end.wait(PATIENCE)
+
+    holding = asyncio.create_task(pool.run(hold))
+    await until(begun.is_set, "no thread took it")
+    yield
+    end.set()
+    assert await holding
 
 
 async def held(adapter: AsyncMessageCoordinator, agent_id: AgentId = WORKER) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import pybreaker
 import pytest
 
-from tests.aio.given import LONG, PATIENCE, run, until
+from tests.aio.given import LONG, PATIENCE, busy, run, under_way, until
 from tests.support.backends import Backend
 from tta_agent_coordination import (
     CircuitBreaker,
@@ -188,18 +188,25 @@ def test_a_decorator_may_be_written_as_a_call(make: Make) -> None:
 
 @ALL
 def test_what_is_cancelled_or_excluded_is_not_counted(make: Make) -> None:
-    def wait(event: threading.Event) -> bool:
-        return event.wait(PATIENCE)
+    begun, end = threading.Event(), threading.Event()
+
+    async def sleep() -> None:
+        begun.set()
+        await asyncio.sleep(LONG)
+
+    def wait() -> bool:
+        begun.set()
+        return end.wait(PATIENCE)
 
     async def test(adapter: AsyncCircuitBreaker) -> None:
-        event = threading.Event()
-        for call in (adapter.call(asyncio.sleep, LONG), adapter.call(wait, event)):
-            task = asyncio.create_task(call)
-            await asyncio.sleep(0.05)
+        for func in (sleep, wait):
+            begun.clear()
+            task = asyncio.create_task(adapter.call(func))
+            await until(begun.is_set, "it was not let through")
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-        event.set()
+        end.set()
         with pytest.raises(KeyError):
             await adapter.call(fail, KeyError("mine"))
         with pytest.raises(TimeoutError):  # that of a call itself is a failure
@@ -243,12 +250,12 @@ def test_one_who_is_cancelled_while_it_is_admitted_gives_its_place_back(
     async def test(adapter: AsyncCircuitBreaker) -> None:
         with pytest.raises(OSError, match="away"):
             await adapter.call(fail, OSError("away"))
-        await asyncio.sleep(0.1)
+        await until(lambda: breaker.state is CircuitBreakerState.HALF_OPEN)
         monkeypatch.setattr(breaker, "admit", slow)
         task = asyncio.create_task(adapter.call(answer, 1))
         await until(asked.is_set)
         task.cancel()
-        await asyncio.sleep(0.01)
+        await under_way(adapter._pool, 1)  # it asks no more, and waits for what is to be undone
         assert not await adapter.is_call_permitted()
         go_on.set()
         with pytest.raises(asyncio.CancelledError):
@@ -269,16 +276,12 @@ def test_one_cancelled_before_it_is_admitted_has_no_place(
 
     async def main() -> None:
         adapter = AsyncCircuitBreaker(breaker, max_workers=1)
-        event = threading.Event()
-        busy = asyncio.create_task(adapter._pool.run(event.wait, PATIENCE))
-        await asyncio.sleep(0.01)
-        task = asyncio.create_task(adapter.call(answer, 1))
-        await asyncio.sleep(0.01)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        event.set()
-        await busy
+        async with busy(adapter._pool):
+            task = asyncio.create_task(adapter.call(answer, 1))
+            await under_way(adapter._pool, 3)  # what holds the thread, the call, and its question
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
         assert (await adapter.get_metrics())["calls"] == 0
         await adapter.close()
 

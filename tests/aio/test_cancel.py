@@ -17,14 +17,16 @@ from tests.aio.given import (
     SENDER,
     WORKER,
     begun,
+    busy,
     finish_all,
     held,
     message,
     run,
+    under_way,
     until,
 )
 from tests.support.backends import Backend
-from tests.support.waiting import eventually
+from tests.support.waiting import SLACK, eventually
 from tests.workers.test_requests import assert_nothing_is_left
 from tta_agent_coordination import (
     AgentMessage,
@@ -34,6 +36,7 @@ from tta_agent_coordination import (
     RedisMessageCoordinator,
 )
 from tta_agent_coordination.aio import AsyncMessageCoordinator, pool
+from tta_agent_coordination.coordinator.receiving import Receiving
 from tta_agent_coordination.proxy import FaultProxy
 
 ALL = pytest.mark.backend("fakeredis", "valkey", "redis62", "cluster")
@@ -210,15 +213,13 @@ def test_a_call_that_no_thread_took_yet_is_not_made(far: Make, proxy: FaultProxy
     async def main() -> None:
         async with AsyncMessageCoordinator(coordinator, max_workers=1) as adapter:
             await adapter.stats(WORKER)
-            proxy.delay(0.2)
-            busy = asyncio.create_task(adapter.stats(WORKER))
-            await asyncio.sleep(0)
-            sending = asyncio.create_task(adapter.send_message(SENDER, WORKER, message(1)))
-            await asyncio.sleep(0.02)
-            assert await cancelled(sending) is None
-            await busy
-            proxy.heal()
+            proxy.forget()
+            async with busy(adapter._pool):
+                sending = asyncio.create_task(adapter.send_message(SENDER, WORKER, message(1)))
+                await under_way(adapter._pool, 2)
+                assert await cancelled(sending) is None
             assert await held(adapter) == 0
+            assert proxy.count("EVALSHA") == 1  # that of the question
 
     run(main())
 
@@ -250,7 +251,7 @@ def test_a_cancellation_is_not_held_up_by_a_server_that_says_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(pool, "CLEAN_UP_PATIENCE", 0.1)
-    coordinator = far(call_timeout=1.5)
+    coordinator = far(call_timeout=3.0)
 
     async def main() -> None:
         async with AsyncMessageCoordinator(coordinator) as adapter:
@@ -259,16 +260,44 @@ def test_a_cancellation_is_not_held_up_by_a_server_that_says_nothing(
             proxy.black_hole()
             start = time.monotonic()
             assert await cancelled(receiving) is None
-            assert time.monotonic() - start < 1.0
-            again = asyncio.create_task(adapter.receive(WORKER, LONG, wait=LONG))
-            await asyncio.sleep(0.01)
-            again.cancel()
-            await asyncio.sleep(0.01)
-            assert await cancelled(again) is None  # the second time waits for nothing
+            assert time.monotonic() - start < SLACK
         proxy.heal()
 
     run(main())
     assert "could not be undone" in caplog.text
+
+
+@ONE_BACKEND
+def test_one_who_is_cancelled_twice_does_not_wait_for_what_is_to_be_undone(
+    coordinator: RedisMessageCoordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undoing, go_on, undone = threading.Event(), threading.Event(), threading.Event()
+    abandon = Receiving.abandon
+
+    def slow(receiving: Receiving) -> None:
+        undoing.set()
+        assert go_on.wait(PATIENCE)
+        abandon(receiving)
+        undone.set()
+
+    monkeypatch.setattr(pool, "CLEAN_UP_PATIENCE", LONG)
+    monkeypatch.setattr(Receiving, "abandon", slow)
+
+    async def main() -> None:
+        async with AsyncMessageCoordinator(coordinator) as adapter:
+            # given one that was cancelled, and waits for what is to be undone
+            receiving = asyncio.create_task(adapter.receive(WORKER, LONG, wait=LONG))
+            await begun(adapter)
+            receiving.cancel()
+            await until(undoing.is_set)
+            assert not receiving.done()
+            # when it is cancelled again, then it ends, and what is to be undone goes on
+            assert await cancelled(receiving) is None
+            assert not undone.is_set()
+            go_on.set()
+        assert undone.is_set()
+
+    run(main())
 
 
 @ONE_BACKEND

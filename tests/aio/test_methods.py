@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any
 
+import fakeredis
 import pytest
 
 from tests.aio.given import LONG, ONE, SENDER, WORKER, message, run
@@ -295,8 +296,6 @@ def test_what_from_url_makes_is_closed_and_what_was_given_is_not(
 def test_a_health_check_that_is_a_coroutine_function_is_refused(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    fakeredis = pytest.importorskip("fakeredis")
-
     class Wrong(Agent):
         agent_id = AgentId("wrong")
 

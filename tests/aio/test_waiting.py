@@ -4,6 +4,8 @@ import asyncio
 import os
 import threading
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -39,6 +41,9 @@ ONE_BACKEND = pytest.mark.backend("valkey")
 pytestmark = pytest.mark.guarantee("6.2")
 
 WAITING = 200
+PAUSE = 0.002
+STALL = 0.5
+"""Seconds: far more than the loop is held up by work, far less than one wait would hold it up."""
 SOON = 2.0
 """Seconds: much less than the 12 after which one who waits looks by itself."""
 
@@ -52,7 +57,10 @@ def test_many_who_wait_starve_neither_senders_nor_the_loop(
 
     async def main() -> None:
         before = threading.active_count()
-        async with AsyncMessageCoordinator(coordinator, max_workers=4) as adapter:
+        async with (
+            AsyncMessageCoordinator(coordinator, max_workers=4) as adapter,
+            never_stalled(),
+        ):
             receiving = [
                 asyncio.create_task(adapter.receive(each, LONG, wait=LONG)) for each in addresses
             ]
@@ -80,6 +88,21 @@ def test_many_who_wait_starve_neither_senders_nor_the_loop(
             await adapter.purge(WORKER)
 
     run(main())
+
+
+@asynccontextmanager
+async def never_stalled() -> AsyncIterator[None]:
+    """Fail if the loop comes to nothing for long within the ``async with``, even once."""
+    stalls = list[float]()
+
+    async def look() -> None:
+        while True:
+            stalls.append(await seconds_of(asyncio.sleep(PAUSE)) - PAUSE)
+
+    looking = asyncio.create_task(look())
+    yield
+    looking.cancel()
+    assert max(stalls) < STALL
 
 
 async def seconds_of(awaitable: object) -> float:
