@@ -13,6 +13,7 @@ import pytest
 
 from tests.aio.given import LONG, PATIENCE, busy, run, under_way, until
 from tests.support.backends import Backend
+from tests.support.marks import ONE_BACKEND
 from tta_agent_coordination import (
     CircuitBreaker,
     CircuitBreakerConfig,
@@ -23,7 +24,6 @@ from tta_agent_coordination import (
 from tta_agent_coordination.aio import AsyncCircuitBreaker, pool
 
 ALL = pytest.mark.backend("fakeredis", "valkey", "cluster")
-ONE_BACKEND = pytest.mark.backend("valkey")
 
 pytestmark = pytest.mark.guarantee("6.5")
 

@@ -26,6 +26,7 @@ from tests.aio.given import (
     until,
 )
 from tests.support.backends import Backend
+from tests.support.marks import ALL, ONE_BACKEND, REAL
 from tests.support.waiting import SLACK, eventually
 from tests.workers.test_requests import assert_nothing_is_left
 from tta_agent_coordination import (
@@ -38,10 +39,6 @@ from tta_agent_coordination import (
 from tta_agent_coordination.aio import AsyncMessageCoordinator, pool
 from tta_agent_coordination.coordinator.receiving import Receiving
 from tta_agent_coordination.proxy import FaultProxy
-
-ALL = pytest.mark.backend("fakeredis", "valkey", "redis62", "cluster")
-REAL = pytest.mark.backend("valkey", "cluster")
-ONE_BACKEND = pytest.mark.backend("valkey")
 
 pytestmark = pytest.mark.guarantee("6.3")
 

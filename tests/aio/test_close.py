@@ -23,6 +23,7 @@ from tests.aio.given import (
 )
 from tests.faults.test_fork import in_child
 from tests.support.backends import Backend
+from tests.support.marks import ALL, ONE_BACKEND
 from tests.workers.given import in_thread
 from tta_agent_coordination import (
     ConfigurationError,
@@ -32,9 +33,6 @@ from tta_agent_coordination import (
 )
 from tta_agent_coordination.aio import AsyncAgentRegistry, AsyncMessageCoordinator, pool
 from tta_agent_coordination.proxy import FaultProxy
-
-ALL = pytest.mark.backend("fakeredis", "valkey", "redis62", "cluster")
-ONE_BACKEND = pytest.mark.backend("valkey")
 
 pytestmark = pytest.mark.guarantee("6.4")
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.aio.given import LONG, ONE, SENDER, WORKER, message, run
 from tests.support.backends import Backend
+from tests.support.marks import ALL, ONE_BACKEND
 from tests.support.waiting import eventually
 from tta_agent_coordination import (
     Agent,
@@ -27,9 +28,6 @@ from tta_agent_coordination import (
     RestartPolicy,
 )
 from tta_agent_coordination.aio import AsyncAgentRegistry, AsyncMessageCoordinator
-
-ALL = pytest.mark.backend("fakeredis", "valkey", "redis62", "cluster")
-ONE_BACKEND = pytest.mark.backend("valkey")
 
 pytestmark = pytest.mark.guarantee("6.1")
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.aio.conftest import Make
 from tests.aio.given import LONG, ONE, SENDER, WORKER, begun, message, run
+from tests.support.marks import ALL, ONE_BACKEND
 from tta_agent_coordination import (
     Agent,
     AgentWorker,
@@ -22,9 +23,6 @@ from tta_agent_coordination import (
 )
 from tta_agent_coordination.aio import AsyncMessageCoordinator
 from tta_agent_coordination.proxy import FaultProxy
-
-ALL = pytest.mark.backend("fakeredis", "valkey", "redis62", "cluster")
-ONE_BACKEND = pytest.mark.backend("valkey")
 
 pytestmark = pytest.mark.guarantee("6.1", "6.2")
 

@@ -23,6 +23,7 @@ from tests.aio.given import (
     until,
 )
 from tests.support.backends import Backend
+from tests.support.marks import ALL, ONE_BACKEND, REAL
 from tta_agent_coordination import (
     AgentId,
     ConfigurationError,
@@ -33,10 +34,6 @@ from tta_agent_coordination import (
 from tta_agent_coordination.aio import AsyncMessageCoordinator
 from tta_agent_coordination.coordinator.receiving import Receiving
 from tta_agent_coordination.proxy import FaultProxy
-
-ALL = pytest.mark.backend("fakeredis", "valkey", "redis62", "cluster")
-REAL = pytest.mark.backend("valkey", "cluster")
-ONE_BACKEND = pytest.mark.backend("valkey")
 
 pytestmark = pytest.mark.guarantee("6.2")
 

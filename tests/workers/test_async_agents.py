@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.marks import ALL, ONE_BACKEND
 from tests.support.waiting import eventually
 from tests.workers.given import (
     ASKER,
@@ -42,9 +43,6 @@ from tta_agent_coordination import (
 )
 from tta_agent_coordination.aio import AsyncMessageCoordinator
 from tta_agent_coordination.worker.loop import WorkerLoop
-
-ALL = pytest.mark.backend("fakeredis", "sandbox", "valkey", "redis62", "cluster")
-ONE = pytest.mark.backend("valkey")
 
 pytestmark = pytest.mark.guarantee("6.6")
 
@@ -126,7 +124,7 @@ def test_requests_and_events_are_handled_on_one_loop(
     assert agent.life == ["start in tta-loop-greeter:1", "stop in tta-loop-greeter:1"]
 
 
-@ONE
+@ONE_BACKEND
 def test_as_many_run_at_once_as_there_are_threads(coordinator: Coordinator, serve: Serve) -> None:
     held = Held()
     serve(Scripted(held), coordinator, threads=3)
@@ -174,7 +172,7 @@ def test_what_a_coroutine_raises_is_what_a_function_raises(
     coordinator.purge_dead_letters(OWN)
 
 
-@ONE
+@ONE_BACKEND
 def test_an_answer_that_is_no_object_is_a_failure(coordinator: Coordinator, serve: Serve) -> None:
     async def act(_: Payload) -> Payload:
         return ["no", "object"]
@@ -222,7 +220,7 @@ def test_handlers_by_decorator_may_be_of_both_kinds(coordinator: Coordinator, se
     eventually(lambda: sorted(heard) == ["event 3", "late 2", "plain 1"])
 
 
-@ONE
+@ONE_BACKEND
 def test_any_proxy_may_be_asynchronous(coordinator: Coordinator, serve: Serve) -> None:
     class Proxy(AgentProxy):
         agent_id, name = OWN, "proxy"
@@ -234,7 +232,7 @@ def test_any_proxy_may_be_asynchronous(coordinator: Coordinator, serve: Serve) -
     assert coordinator.request(ASKER, OWN, {"a": 1}, timeout=LONG).payload == {"echo": {"a": 1}}
 
 
-@ONE
+@ONE_BACKEND
 def test_leases_are_renewed_while_a_coroutine_runs(coordinator: Coordinator, serve: Serve) -> None:
     held = Held()
     serve(Scripted(held), coordinator, visibility_timeout=0.6)
@@ -246,7 +244,7 @@ def test_leases_are_renewed_while_a_coroutine_runs(coordinator: Coordinator, ser
     assert held.ended == ["done"]
 
 
-@ONE
+@ONE_BACKEND
 def test_a_coroutine_that_takes_too_long_is_told(coordinator: Coordinator, serve: Serve) -> None:
     told = threading.Event()
 
@@ -295,7 +293,7 @@ def test_a_coroutine_that_does_not_end_is_cancelled_and_its_message_retried(
     coordinator.ack(OWN, received.token)
 
 
-@ONE
+@ONE_BACKEND
 def test_a_function_that_does_not_end_is_left_alone_beside_a_coroutine(
     coordinator: Coordinator, serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -320,7 +318,7 @@ def test_a_function_that_does_not_end_is_left_alone_beside_a_coroutine(
     coordinator.purge(OWN)
 
 
-@ONE
+@ONE_BACKEND
 def test_a_coroutine_can_stop_its_worker(coordinator: Coordinator, serve: Serve) -> None:
     answers: list[bool] = []
 
@@ -336,7 +334,7 @@ def test_a_coroutine_can_stop_its_worker(coordinator: Coordinator, serve: Serve)
     assert is_empty(coordinator, OWN)
 
 
-@ONE
+@ONE_BACKEND
 def test_a_worker_can_start_again_and_hooks_share_the_loop_of_handlers(
     coordinator: Coordinator, serve: Serve
 ) -> None:
@@ -362,7 +360,7 @@ def test_a_worker_can_start_again_and_hooks_share_the_loop_of_handlers(
     assert len(agent.life) == 5
 
 
-@ONE
+@ONE_BACKEND
 def test_a_start_that_fails_leaves_no_loop(
     coordinator: Coordinator, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -385,7 +383,7 @@ def test_a_start_that_fails_leaves_no_loop(
     assert "stop of agent greeter:1 failed" in caplog.text
 
 
-@ONE
+@ONE_BACKEND
 def test_a_handler_can_use_the_adapters(coordinator: Coordinator, serve: Serve) -> None:
     async def act(payload: Payload) -> Payload:
         if "to" not in payload:

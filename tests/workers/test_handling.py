@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from tests.support.backends import Backend
+from tests.support.marks import ALL
 from tests.support.waiting import eventually
 from tests.workers.given import (
     ASKER,
@@ -35,7 +36,7 @@ from tta_agent_coordination import (
 )
 from tta_agent_coordination.worker.handling import Handling, Task
 
-pytestmark = pytest.mark.backend("fakeredis", "sandbox", "valkey", "redis62", "cluster")
+pytestmark = ALL
 
 Coordinator = RedisMessageCoordinator
 

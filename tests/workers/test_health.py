@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import OwnServers
 from tests.support.backends import Backend
+from tests.support.marks import ALL, ONE_BACKEND, REAL
 from tests.support.waiting import SLACK, eventually, holds_within
 from tests.workers.conftest import Coordinators
 from tests.workers.given import (
@@ -35,10 +36,6 @@ from tta_agent_coordination import (
 )
 from tta_agent_coordination.registry.local import LocalAgent
 from tta_agent_coordination.worker.crew import Crew
-
-ALL = pytest.mark.backend("fakeredis", "sandbox", "valkey", "redis62", "cluster")
-REAL = pytest.mark.backend("valkey", "cluster")
-ONE = pytest.mark.backend("valkey")
 
 Coordinator = RedisMessageCoordinator
 
@@ -149,7 +146,7 @@ def test_a_handler_that_ends_while_redis_is_away_does_not_end_its_thread(
 
 
 @pytest.mark.guarantee("4.6")
-@ONE
+@ONE_BACKEND
 def test_a_worker_whose_coordinator_was_closed_can_be_stopped(
     coordinator: Coordinator, serve: Serve
 ) -> None:
@@ -228,7 +225,7 @@ def _served(worker: AgentWorker) -> list[AgentId]:
 
 
 @pytest.mark.guarantee("4.1")
-@ONE
+@ONE_BACKEND
 def test_two_workers_with_one_registry_cannot_serve_one_agent(
     backend: Backend, key_prefix: str, coordinator: Coordinator, serve: Serve
 ) -> None:
@@ -250,7 +247,7 @@ def test_two_workers_with_one_registry_cannot_serve_one_agent(
 
 
 @pytest.mark.guarantee("4.1")
-@ONE
+@ONE_BACKEND
 def test_an_agent_of_the_shared_inbox_goes_on_when_superseded(
     coordinator: Coordinator, serve: Serve
 ) -> None:
@@ -265,7 +262,7 @@ def test_an_agent_of_the_shared_inbox_goes_on_when_superseded(
 
 
 @pytest.mark.guarantee("4.6")
-@ONE
+@ONE_BACKEND
 def test_a_worker_registers_its_agents_and_tells_their_load(
     backend, key_prefix: str, coordinator: Coordinator, serve: Serve
 ) -> None:
@@ -288,7 +285,7 @@ def test_a_worker_registers_its_agents_and_tells_their_load(
 
 
 @pytest.mark.guarantee("4.6")
-@ONE
+@ONE_BACKEND
 def test_a_worker_that_cannot_register_does_not_start(
     backend, proxy, key_prefix: str, coordinator: Coordinator
 ) -> None:
@@ -305,7 +302,7 @@ def test_a_worker_that_cannot_register_does_not_start(
 
 
 @pytest.mark.guarantee("4.6")
-@ONE
+@ONE_BACKEND
 def test_a_worker_stops_though_it_cannot_deregister(
     backend, proxy, key_prefix: str, coordinator: Coordinator, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -332,7 +329,7 @@ class Counting(Scripted):
 
 
 @pytest.mark.guarantee("3.5", "4.3")
-@ONE
+@ONE_BACKEND
 def test_what_handlers_change_while_a_worker_drains_is_exported(
     backend, key_prefix: str, coordinator: Coordinator, serve: Serve
 ) -> None:
@@ -365,7 +362,7 @@ def test_what_handlers_change_while_a_worker_drains_is_exported(
 
 
 @pytest.mark.guarantee("3.7")
-@ONE
+@ONE_BACKEND
 def test_a_beat_of_a_thousand_agents_of_a_worker_is_two_round_trips(
     backend, key_prefix: str, coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.support.backends import Backend
+from tests.support.marks import ALL
 from tests.support.waiting import eventually, holds_within
 from tests.workers.conftest import Coordinators
 from tests.workers.given import LONG, OWN, Gate, Payload, Scripted, Serve, event, is_empty, send
@@ -52,7 +53,7 @@ def test_a_lease_that_is_young_costs_no_command(coordinator: Coordinator, serve:
 
 
 @pytest.mark.guarantee("4.2")
-@pytest.mark.backend("fakeredis", "valkey", "redis62", "cluster")
+@ALL
 def test_a_handler_that_takes_too_long_is_told_and_its_message_goes_to_another(
     coordinator: Coordinator, serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.backends import Backend
+from tests.support.marks import ALL, ONE_BACKEND
 from tests.support.waiting import eventually
 from tests.workers.conftest import Coordinators
 from tests.workers.given import ASKER, LONG, OWN, Gate, Scripted, Serve, event, in_thread, send
@@ -23,9 +24,6 @@ from tta_agent_coordination import (
     RequestTimeoutError,
 )
 from tta_agent_coordination.coordinator import requests
-
-ALL = pytest.mark.backend("fakeredis", "sandbox", "valkey", "redis62", "cluster")
-ONE = pytest.mark.backend("valkey")
 
 Coordinator = RedisMessageCoordinator
 
@@ -77,7 +75,7 @@ def test_a_request_that_nobody_answers_times_out_and_is_taken_back(
 
 
 @pytest.mark.guarantee("4.5")
-@ONE
+@ONE_BACKEND
 def test_a_request_that_waits_for_a_retry_is_taken_back(
     backend: Backend, key_prefix: str, coordinator: Coordinator, serve: Serve
 ) -> None:
@@ -159,7 +157,7 @@ def test_a_full_inbox_takes_no_request(coordinator: Coordinator) -> None:
 
 
 @pytest.mark.guarantee("4.5")
-@ONE
+@ONE_BACKEND
 def test_wrong_arguments_are_refused(coordinator: Coordinator) -> None:
     with pytest.raises(TypeError):
         coordinator.request("asker", OWN, {}, timeout=1.0)
@@ -193,7 +191,7 @@ def test_closing_the_coordinator_ends_requests_under_way(
 
 
 @pytest.mark.guarantee("4.5")
-@ONE
+@ONE_BACKEND
 def test_a_request_that_cannot_be_taken_back_times_out_all_the_same(
     backend: Backend, proxy, key_prefix: str, coordinators: Coordinators,
     caplog: pytest.LogCaptureFixture,
@@ -208,7 +206,7 @@ def test_a_request_that_cannot_be_taken_back_times_out_all_the_same(
 
 
 @pytest.mark.guarantee("4.5")
-@ONE
+@ONE_BACKEND
 def test_a_request_outlives_a_redis_that_is_away_for_a_while(
     backend: Backend, proxy, key_prefix: str, coordinators: Coordinators, serve: Serve
 ) -> None:
@@ -226,7 +224,7 @@ def test_a_request_outlives_a_redis_that_is_away_for_a_while(
 
 
 @pytest.mark.guarantee("4.5")
-@ONE
+@ONE_BACKEND
 def test_a_request_that_cannot_be_sent_says_so(
     backend: Backend, proxy, key_prefix: str, coordinators: Coordinators
 ) -> None:
@@ -237,7 +235,7 @@ def test_a_request_that_cannot_be_sent_says_so(
 
 
 @pytest.mark.guarantee("4.5")
-@ONE
+@ONE_BACKEND
 def test_a_child_process_asks_under_an_address_of_its_own(
     coordinator: Coordinator, serve: Serve
 ) -> None:
@@ -268,7 +266,7 @@ def test_a_child_process_asks_under_an_address_of_its_own(
 
 
 @pytest.mark.guarantee("4.5")
-@ONE
+@ONE_BACKEND
 def test_the_reader_of_replies_ends_when_nothing_is_expected(
     coordinator: Coordinator, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,7 +278,7 @@ def test_the_reader_of_replies_ends_when_nothing_is_expected(
 
 
 @pytest.mark.guarantee("4.5")
-@ONE
+@ONE_BACKEND
 def test_the_reader_of_replies_survives_any_error(
     coordinator: Coordinator, serve: Serve, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -295,7 +293,7 @@ def test_the_reader_of_replies_survives_any_error(
 
 
 @pytest.mark.guarantee("4.5")
-@ONE
+@ONE_BACKEND
 def test_an_error_reply_of_another_version_is_read_as_well_as_may_be(
     coordinator: Coordinator,
 ) -> None:

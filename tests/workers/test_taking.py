@@ -6,6 +6,7 @@ import time
 import pytest
 
 from tests.support.backends import Backend
+from tests.support.marks import ALL, ONE_BACKEND, REAL
 from tests.support.waiting import SLACK, eventually
 from tests.workers.conftest import Coordinators
 from tests.workers.given import (
@@ -34,10 +35,6 @@ from tta_agent_coordination import (
 from tta_agent_coordination.events import Events
 from tta_agent_coordination.worker.desk import Desk, Task
 from tta_agent_coordination.worker.renewer import Renewer
-
-ALL = pytest.mark.backend("fakeredis", "sandbox", "valkey", "redis62", "cluster")
-REAL = pytest.mark.backend("valkey", "cluster")
-ONE = pytest.mark.backend("valkey")
 
 Coordinator = RedisMessageCoordinator
 
@@ -139,7 +136,7 @@ def _begins_nothing(desk: Desk) -> Task | None:
 
 
 @pytest.mark.guarantee("4.3")
-@ONE
+@ONE_BACKEND
 def test_what_is_released_at_a_stop_has_no_attempt_counted(
     coordinator: Coordinator, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,7 +151,7 @@ def test_what_is_released_at_a_stop_has_no_attempt_counted(
 
 
 @pytest.mark.guarantee("4.3")
-@ONE
+@ONE_BACKEND
 def test_what_is_claimed_while_it_stops_is_released(
     coordinator: Coordinator, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,7 +179,7 @@ def test_what_is_claimed_while_it_stops_is_released(
 
 
 @pytest.mark.guarantee("4.3")
-@ONE
+@ONE_BACKEND
 def test_more_than_there_is_room_for_is_released(
     coordinator: Coordinator, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,7 +222,7 @@ def test_stop_without_drain_leaves_handlers_alone(
 
 
 @pytest.mark.guarantee("4.3")
-@ONE
+@ONE_BACKEND
 def test_the_drain_timeout_bounds_a_stop(coordinator: Coordinator, serve: Serve) -> None:
     gate = Gate()
     worker = serve(Scripted(gate), coordinator, drain_timeout=0.2)
@@ -238,7 +235,7 @@ def test_the_drain_timeout_bounds_a_stop(coordinator: Coordinator, serve: Serve)
 
 
 @pytest.mark.guarantee("4.3")
-@ONE
+@ONE_BACKEND
 def test_a_stop_without_drain_ends_one_that_drains(coordinator: Coordinator, serve: Serve) -> None:
     gate = Gate()
     worker = serve(Scripted(gate), coordinator, drain_timeout=60.0)
@@ -252,7 +249,7 @@ def test_a_stop_without_drain_ends_one_that_drains(coordinator: Coordinator, ser
 
 
 @pytest.mark.guarantee("4.3")
-@ONE
+@ONE_BACKEND
 def test_leases_are_renewed_while_it_drains(coordinator: Coordinator, serve: Serve) -> None:
     gate = Gate()
     worker = serve(Scripted(gate), coordinator, visibility_timeout=0.4)
@@ -310,7 +307,7 @@ def test_a_worker_can_be_started_again(coordinator: Coordinator, serve: Serve) -
 
 
 @pytest.mark.guarantee("4.3")
-@ONE
+@ONE_BACKEND
 def test_a_worker_is_a_context_manager(coordinator: Coordinator) -> None:
     agent = Scripted()
     with AgentWorker(agent, coordinator, threads=1) as worker:
@@ -322,7 +319,7 @@ def test_a_worker_is_a_context_manager(coordinator: Coordinator) -> None:
 
 
 @pytest.mark.guarantee("4.3")
-@ONE
+@ONE_BACKEND
 def test_an_agent_that_does_not_start_leaves_nothing_behind(coordinator: Coordinator) -> None:
     class Broken(Scripted):
         def start(self) -> None:
@@ -337,7 +334,7 @@ def test_an_agent_that_does_not_start_leaves_nothing_behind(coordinator: Coordin
 
 
 @pytest.mark.guarantee("4.3")
-@ONE
+@ONE_BACKEND
 def test_what_the_stop_of_an_agent_raises_is_logged(
     coordinator: Coordinator, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -408,7 +405,7 @@ def test_an_agent_that_handles_nothing_is_refused(coordinator: Coordinator) -> N
 
 
 @pytest.mark.guarantee("4.3")
-@ONE
+@ONE_BACKEND
 def test_run_is_for_the_main_thread(coordinator: Coordinator) -> None:
     worker = AgentWorker(Scripted(), coordinator)
     with pytest.raises(ConfigurationError, match="main thread"):
@@ -465,7 +462,7 @@ def test_acks_do_not_wait_for_a_free_thread_when_others_take_them_all(
 
 
 @pytest.mark.guarantee("4.3")
-@ONE
+@ONE_BACKEND
 def test_an_ack_without_a_reply_is_repeated(
     backend: Backend, proxy, key_prefix: str, coordinators: Coordinators, serve: Serve
 ) -> None:
@@ -486,7 +483,7 @@ def test_an_ack_without_a_reply_is_repeated(
 
 
 @pytest.mark.guarantee("4.3")
-@ONE
+@ONE_BACKEND
 def test_an_ack_that_fails_while_the_fetcher_waits_is_made_later(
     coordinator: Coordinator, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -528,7 +525,7 @@ def test_one_command_acknowledges_so_many_at_most(
 
 
 @pytest.mark.guarantee("4.3")
-@ONE
+@ONE_BACKEND
 def test_only_handlers_that_run_are_told_that_a_worker_does_not_wait_for_them(
     coordinator: Coordinator,
 ) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.support.backends import Backend
+from tests.support.marks import ALL, ONE_BACKEND
 from tests.support.waiting import eventually
 from tests.workers.conftest import Coordinators
 from tests.workers.given import ASKER, LONG, OWN, Gate, Payload, Scripted, Serve
@@ -17,8 +18,6 @@ from tta_agent_coordination.coordinator.requests import Asking
 
 pytestmark = pytest.mark.guarantee("4.5")
 
-ALL = pytest.mark.backend("fakeredis", "sandbox", "valkey", "redis62", "cluster")
-ONE = pytest.mark.backend("valkey")
 
 Coordinator = RedisMessageCoordinator
 
@@ -144,7 +143,7 @@ def test_a_request_that_was_finished_without_a_reply_says_so(coordinator: Coordi
     assert "it was finished, and whoever did so sent no reply in time" in str(error)
 
 
-@ONE
+@ONE_BACKEND
 @pytest.mark.parametrize(
     ("given", "error_type"),
     [("out of paper", ""), ("OSError: out of paper", "OSError"), ("at 9: out of paper", "")],
@@ -160,7 +159,7 @@ def test_the_class_of_an_error_is_told_where_it_is_one(
     assert (error.error_type, error.last_error) == (error_type, given)
 
 
-@ONE
+@ONE_BACKEND
 @pytest.mark.parametrize("tried", [True, False])
 def test_what_is_known_survives_a_lost_reply(
     backend: Backend, proxy, key_prefix: str, coordinators: Coordinators, tried: bool
@@ -179,7 +178,7 @@ def test_what_is_known_survives_a_lost_reply(
     assert ("OSError: full" if tried else "nobody took it") in str(error)
 
 
-@ONE
+@ONE_BACKEND
 def test_where_redis_cannot_be_asked_nothing_is_claimed(
     backend: Backend, proxy, key_prefix: str, coordinators: Coordinators
 ) -> None:
