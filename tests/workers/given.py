@@ -12,6 +12,7 @@ from tta_agent_coordination import (
     MessageType,
     RedisMessageCoordinator,
 )
+from tta_agent_coordination.worker.desk import Desk, Task
 
 ASKER = AgentId("asker", "1")
 OWN, SHARED = AgentId("greeter", "1"), AgentId("greeter")
@@ -106,3 +107,10 @@ def in_thread(work: Callable[[], Any], name: str) -> Callable[[], Any]:
         return value
 
     return result
+
+
+def begins_nothing(desk: Desk) -> Task | None:
+    """Take nothing, for a `Desk` of which the threads are to begin nothing."""
+    while not desk.stopping:
+        threading.Event().wait(0.01)
+    return None
