@@ -6,7 +6,6 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -374,53 +373,3 @@ def nothing_is_left(backend: Backend, prefix: str) -> bool:
     except AssertionError:
         return False
     return True
-
-
-# Loops that end ---------------------------------------------------------------------------------
-
-
-@REAL
-def test_a_loop_that_is_closed_with_calls_under_way_loses_no_message(
-    coordinator: RedisMessageCoordinator, caplog: pytest.LogCaptureFixture
-) -> None:
-    adapter = AsyncMessageCoordinator(coordinator)
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(adapter.receive(WORKER, LONG, wait=LONG))
-    loop.run_until_complete(begun(adapter))
-    sending = loop.create_task(adapter.send_message(SENDER, WORKER, message(1)))
-    loop.run_until_complete(asyncio.sleep(0))
-    loop.close()
-    for each in (task, sending):  # what the end of the program does
-        each.get_coro().close()
-
-    async def again() -> None:
-        received = await adapter.receive(WORKER, LONG, wait=PATIENCE)
-        if received is None:
-            assert await adapter.send_message(SENDER, WORKER, message(1))
-        else:
-            assert received.queue_message.delivery_attempts == 1
-        await adapter.purge(WORKER)
-        await adapter.close()
-
-    del caplog
-    run(again())
-
-
-Act = Callable[[AsyncMessageCoordinator], Awaitable[object]]
-
-
-@ONE_BACKEND
-def test_a_program_that_ends_with_calls_under_way_is_not_held_up(
-    coordinator: RedisMessageCoordinator,
-) -> None:
-    adapter = AsyncMessageCoordinator(coordinator)
-
-    async def main() -> None:
-        asyncio.create_task(adapter.receive(WORKER, LONG, wait=LONG))  # noqa: RUF006 - forgotten
-        await begun(adapter)
-
-    start = time.monotonic()
-    asyncio.run(main())  # which cancels what is left
-    assert time.monotonic() - start < SOON
-    run(adapter.close())
-    assert not [each for each in threading.enumerate() if each.name.startswith("tta-aio")]
