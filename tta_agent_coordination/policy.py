@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import TypedDict
 
 import attrs
 
@@ -88,6 +88,32 @@ def _factor(_owner: object, attribute: attrs.Attribute[float], value: object) ->
     checks.factor(attribute.name, value)
 
 
+class InboxOptions(TypedDict, total=False):
+    """The options of an `InboxPolicy`, as keywords of those who pass them on; it says what each is.
+
+    Those that are left out have the ``DEFAULT_*`` of their name.
+    """
+
+    queue_size: int
+    retry_attempts: int
+    backoff_base: float
+    backoff_factor: float
+    backoff_max: float
+    dedup_window: float
+    dead_letter_limit: int
+    max_message_bytes: int
+
+
+class CoordinatorOptions(InboxOptions, total=False):
+    """All options of a `RedisMessageCoordinator`; its constructor says what each is."""
+
+    call_timeout: float
+    consumer_name: str | None
+    strict: bool
+    replicas: int
+    replicas_timeout: float
+
+
 @attrs.frozen(kw_only=True)
 class InboxPolicy:
     """What one coordinator asks of inboxes. Configure all that share an inbox alike.
@@ -158,21 +184,20 @@ class ReplicaPolicy:
             )
 
 
-def inbox_policy(options: Mapping[str, Any], *, others: Sequence[str] = ()) -> InboxPolicy:
-    """Return a policy with these options.
+def inbox_policy(options: InboxOptions) -> InboxPolicy:
+    """Return a policy with the options that a coordinator was given beside its own.
 
     Args:
         options: By name.
-        others: Names of options that the caller has beside those of a policy, for the error.
 
     Raises:
         TypeError: There is no such option; the text names what was probably meant, or those there
             are.
     """
-    own = [field.name for field in attrs.fields(InboxPolicy)]
-    unknown = sorted(options.keys() - set(own))
+    own = InboxOptions.__annotations__
+    unknown = sorted(options.keys() - own.keys())
     if unknown:
-        known = [*own, *others]
+        known = list(own | {"key_prefix": str} | CoordinatorOptions.__annotations__)
         near = difflib.get_close_matches(unknown[0], known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"the options are {', '.join(known)}"
         raise TypeError(f"there is no option {unknown[0]!r}; {hint}")

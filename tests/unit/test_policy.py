@@ -1,13 +1,26 @@
 """Options, their defaults and what is asked of them."""
 
+import inspect
 import math
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 import pytest
 
-from tta_agent_coordination import policy
-from tta_agent_coordination.policy import InboxPolicy, inbox_policy
+from tta_agent_coordination import (
+    MessageCoordinator,
+    RedisAgentRegistry,
+    RedisMessageCoordinator,
+    policy,
+)
+from tta_agent_coordination.policy import (
+    CoordinatorOptions,
+    InboxOptions,
+    InboxPolicy,
+    inbox_policy,
+)
+from tta_agent_coordination.registry.options import RegistryOptions
 
 
 @pytest.mark.guarantee("2.8")
@@ -78,7 +91,21 @@ def test_an_unknown_option_is_named_with_what_was_meant_or_those_there_are() -> 
     with pytest.raises(TypeError, match=r"no option 'quue_size'; did you mean queue_size\?$"):
         inbox_policy({"quue_size": 3})
     with pytest.raises(
-        TypeError, match=r"no option 'port'; the options are queue_size, .*, strict"
+        TypeError, match=r"no option 'port'; the options are queue_size, .*, key_prefix, .*strict"
     ):
-        inbox_policy({"port": 3}, others=["strict"])
+        inbox_policy({"port": 3})
     assert inbox_policy({"queue_size": 3}).queue_size == 3
+
+
+def keywords_of(function: Callable[..., object]) -> list[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return [one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def test_the_options_that_are_passed_on_are_those_there_are() -> None:
+    own = list(InboxOptions.__annotations__)
+    assert own == [field.name for field in attrs.fields(InboxPolicy)]
+    assert keywords_of(MessageCoordinator.configure) == own
+    passed_on = list(CoordinatorOptions.__annotations__)
+    assert passed_on == own + keywords_of(RedisMessageCoordinator.__init__)
+    assert list(RegistryOptions.__annotations__) == keywords_of(RedisAgentRegistry.__init__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from tta_agent_coordination import checks
 from tta_agent_coordination.aio.pool import DEFAULT_MAX_WORKERS, Pool
@@ -20,6 +20,7 @@ from tta_agent_coordination.doctor import Report
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.keys import DEFAULT_KEY_PREFIX
 from tta_agent_coordination.message import AgentMessage, FailureType, MessageType
+from tta_agent_coordination.policy import CoordinatorOptions
 
 
 class AsyncMessageCoordinator:
@@ -57,7 +58,7 @@ class AsyncMessageCoordinator:
         key_prefix: str = DEFAULT_KEY_PREFIX,
         *,
         max_workers: int = DEFAULT_MAX_WORKERS,
-        **options: Any,
+        **options: Unpack[CoordinatorOptions],
     ) -> Self:
         """Make an adapter with a coordinator of its own, which is closed with it.
 

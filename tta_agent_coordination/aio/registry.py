@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from tta_agent_coordination import checks
 from tta_agent_coordination.agents.record import AgentRecord, RegistryEvent
@@ -16,6 +16,7 @@ from tta_agent_coordination.interfaces import MessageCoordinator
 from tta_agent_coordination.keys import DEFAULT_KEY_PREFIX
 from tta_agent_coordination.registry.core import RedisAgentRegistry
 from tta_agent_coordination.registry.local import Registrable
+from tta_agent_coordination.registry.options import RegistryOptions
 from tta_agent_coordination.registry.recovery import Hook, RecoverySummary
 
 
@@ -51,7 +52,7 @@ class AsyncAgentRegistry:
         key_prefix: str = DEFAULT_KEY_PREFIX,
         *,
         max_workers: int = DEFAULT_MAX_WORKERS,
-        **options: Any,
+        **options: Unpack[RegistryOptions],
     ) -> Self:
         """Make an adapter with a registry of its own, which is closed with it.
 

@@ -72,8 +72,8 @@ class Work:
         """Make a coordinator of this kind with the options of the run."""
         at = (self.settings.url, self.settings.prefix)
         replicas = self.settings.replicas
-        options = OPTIONS | {"replicas": replicas, **REPLICATED} if replicas else OPTIONS
-        return kind.from_url(*at, consumer_name=self.name, **options)
+        options = OPTIONS | REPLICATED if replicas else OPTIONS
+        return kind.from_url(*at, consumer_name=self.name, replicas=replicas, **options)
 
     def _finish(self, _number: int, _frame: object) -> None:
         self.told.set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 import attrs
 
@@ -41,23 +41,13 @@ from tta_agent_coordination.message import (
     failure_type,
     types_of,
 )
+from tta_agent_coordination.policy import CoordinatorOptions, InboxOptions
 from tta_agent_coordination.transport.link import Link
 from tta_agent_coordination.transport.url import target_of
 
 if TYPE_CHECKING:
     from redis import Redis
     from redis.cluster import RedisCluster
-
-
-_OPTIONS = (
-    "key_prefix",
-    "call_timeout",
-    "consumer_name",
-    "strict",
-    "replicas",
-    "replicas_timeout",
-)
-"""Those of the constructor beside the options of `configure`."""
 
 
 class RedisMessageCoordinator(MessageCoordinator):
@@ -78,7 +68,7 @@ class RedisMessageCoordinator(MessageCoordinator):
         strict: bool = False,
         replicas: int = policy.DEFAULT_REPLICAS,
         replicas_timeout: float = policy.DEFAULT_REPLICAS_TIMEOUT,
-        **options: Any,
+        **options: Unpack[InboxOptions],
     ) -> None:
         """Make a coordinator; nothing is connected yet, unless it is `strict`.
 
@@ -112,7 +102,7 @@ class RedisMessageCoordinator(MessageCoordinator):
         self._calls = Calls(
             link,
             keys,
-            policy.inbox_policy(options, others=_OPTIONS),
+            policy.inbox_policy(options),
             consumer_name,
             Replicas(keys, rules) if replicas else None,
         )
@@ -133,7 +123,9 @@ class RedisMessageCoordinator(MessageCoordinator):
                 raise
 
     @classmethod
-    def from_url(cls, url: str, key_prefix: str = DEFAULT_KEY_PREFIX, **options: Any) -> Self:
+    def from_url(
+        cls, url: str, key_prefix: str = DEFAULT_KEY_PREFIX, **options: Unpack[CoordinatorOptions]
+    ) -> Self:
         """Make a coordinator for the server at `url`; see the constructor.
 
         Args:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import attrs
 
@@ -15,8 +14,9 @@ from tta_agent_coordination import checks
 from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
 from tta_agent_coordination.errors import ConfigurationError
 from tta_agent_coordination.keys import DEFAULT_KEY_PREFIX
-from tta_agent_coordination.policy import InboxPolicy
+from tta_agent_coordination.policy import CoordinatorOptions
 from tta_agent_coordination.registry.core import RedisAgentRegistry
+from tta_agent_coordination.registry.options import RegistryOptions
 
 URL_VARIABLE = "TTA_COORDINATION_URL"
 """Environment variable that says where the server is, when the configuration does not."""
@@ -29,15 +29,8 @@ _SHARED = ("url", "client", "key_prefix", "ready_timeout")
 Made = TypeVar("Made", RedisMessageCoordinator, RedisAgentRegistry)
 
 
-def _options_of(kind: type) -> frozenset[str]:
-    parameters = inspect.signature(kind).parameters.values()
-    return frozenset(one.name for one in parameters if one.kind is one.KEYWORD_ONLY)
-
-
-_COORDINATOR = _options_of(RedisMessageCoordinator) | {
-    one.name for one in attrs.fields(InboxPolicy)
-}
-_REGISTRY = _options_of(RedisAgentRegistry)
+_COORDINATOR = frozenset(CoordinatorOptions.__annotations__)
+_REGISTRY = frozenset(RegistryOptions.__annotations__)
 
 KEYS = tuple(name.upper() for name in (*_SHARED, *sorted(_COORDINATOR | _REGISTRY)))
 """All that can be configured: the options of coordinator and registry, in capitals, and more."""
@@ -98,7 +91,7 @@ class Settings:
             **instead: Options that replace those configured.
         """
         known = _REGISTRY if kind is RedisAgentRegistry else _COORDINATOR
-        options = {
+        options: dict[str, Any] = {
             key.lower(): value for key, value in self.given.items() if key.lower() in known
         } | instead
         prefix = self.key_prefix
@@ -106,7 +99,7 @@ class Settings:
         if client is None:
             url = self.given.get("URL") or os.environ.get(URL_VARIABLE) or DEFAULT_URL
             return kind.from_url(checks.instance_of("url", url, str), prefix, **options)
-        return kind(client, prefix, **cast("Any", options))
+        return kind(client, prefix, **options)
 
     @property
     def key_prefix(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Self, cast
 
 import attrs
 
@@ -80,14 +80,26 @@ class Migration:
 
     @classmethod
     def from_url(
-        cls, url: str, from_prefix: str, key_prefix: str = DEFAULT_KEY_PREFIX, **options: Any
+        cls,
+        url: str,
+        from_prefix: str,
+        key_prefix: str = DEFAULT_KEY_PREFIX,
+        *,
+        max_message_bytes: int = policy.DEFAULT_MAX_MESSAGE_BYTES,
+        call_timeout: float = DEFAULT_CALL_TIMEOUT,
     ) -> Self:
         """Make a migration on the server at `url`; see the constructor.
 
         Raises:
             ConfigurationError: The URL is malformed, or that of a cluster.
         """
-        return cls(cast("Redis", target_of(url)), from_prefix, key_prefix, **options)
+        return cls(
+            cast("Redis", target_of(url)),
+            from_prefix,
+            key_prefix,
+            max_message_bytes=max_message_bytes,
+            call_timeout=call_timeout,
+        )
 
     def run(self, *, dry_run: bool = False, final: bool = False) -> Report:
         """Move what can be moved.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from tta_agent_coordination import checks, policy
 from tta_agent_coordination.agents.agent import check_made
@@ -23,7 +23,11 @@ from tta_agent_coordination.registry import catalog
 from tta_agent_coordination.registry.events import Watch
 from tta_agent_coordination.registry.interface import AgentRegistry
 from tta_agent_coordination.registry.local import LoadSource, LocalAgent, Registrable
-from tta_agent_coordination.registry.options import DEFAULT_HEARTBEAT_TTL, Times
+from tta_agent_coordination.registry.options import (
+    DEFAULT_HEARTBEAT_TTL,
+    RegistryOptions,
+    Times,
+)
 from tta_agent_coordination.registry.pulse import Pulse
 from tta_agent_coordination.registry.recovery import Hook, RecoverySummary, RestartPolicy
 from tta_agent_coordination.registry.store import Store
@@ -91,7 +95,9 @@ class RedisAgentRegistry(AgentRegistry):
         self._superseded: list[Callable[[AgentId], object]] = []
 
     @classmethod
-    def from_url(cls, url: str, key_prefix: str = DEFAULT_KEY_PREFIX, **options: Any) -> Self:
+    def from_url(
+        cls, url: str, key_prefix: str = DEFAULT_KEY_PREFIX, **options: Unpack[RegistryOptions]
+    ) -> Self:
         """Make a registry for the server at `url`: see `RedisMessageCoordinator.from_url`."""
         return cls(cast("Redis", target_of(url)), key_prefix, **options)
 

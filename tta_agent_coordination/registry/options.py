@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Self, TypedDict
 
 import attrs
 
 from tta_agent_coordination import checks
 from tta_agent_coordination.errors import ConfigurationError
+from tta_agent_coordination.registry.recovery import RestartPolicy
 
 DEFAULT_HEARTBEAT_TTL = 30.0
 """Seconds that a beat is good for."""
@@ -21,6 +22,16 @@ LONGEST_PATIENCE = 1.0
 """Seconds that a beat waits at most for what agents say of themselves."""
 SHORTEST_BEAT_TIMEOUT = 1.0
 """Seconds that a beat may take at least: shorter, and a busy machine is taken for a dead one."""
+
+
+class RegistryOptions(TypedDict, total=False):
+    """All options of a `RedisAgentRegistry`; its constructor says what each is."""
+
+    heartbeat_ttl_s: float
+    heartbeat_interval_s: float | None
+    grace_s: float | None
+    call_timeout: float
+    restart_policy: RestartPolicy | None
 
 
 @attrs.frozen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Self
 
 from tta_agent_coordination import checks, threads
@@ -10,7 +10,9 @@ from tta_agent_coordination.agents.agent import AgentProxy
 from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
 from tta_agent_coordination.errors import ConfigurationError
 from tta_agent_coordination.keys import DEFAULT_KEY_PREFIX
+from tta_agent_coordination.policy import CoordinatorOptions
 from tta_agent_coordination.registry.core import RedisAgentRegistry
+from tta_agent_coordination.registry.options import RegistryOptions
 from tta_agent_coordination.testing.clock import Clock
 from tta_agent_coordination.testing.faults import Faults
 from tta_agent_coordination.worker.core import AgentWorker
@@ -42,8 +44,8 @@ class Sandbox:
         self,
         key_prefix: str = DEFAULT_KEY_PREFIX,
         *,
-        coordinator: Mapping[str, Any] | None = None,
-        registry: Mapping[str, Any] | None = None,
+        coordinator: CoordinatorOptions | None = None,
+        registry: RegistryOptions | None = None,
     ) -> None:
         """Make them; no thread runs yet.
 
@@ -64,8 +66,10 @@ class Sandbox:
         self.clock: Clock = self._server.clock
         self.faults: Faults = self._server.faults
         self.redis = self.client()
-        self.coordinator = RedisMessageCoordinator(self.redis, key_prefix, **coordinator or {})
-        self.registry = RedisAgentRegistry(self.redis, key_prefix, **registry or {})
+        self.coordinator = RedisMessageCoordinator(
+            self.redis, key_prefix, **coordinator or CoordinatorOptions()
+        )
+        self.registry = RedisAgentRegistry(self.redis, key_prefix, **registry or RegistryOptions())
 
     def client(self, **options: Any) -> Redis:
         """Return a further client of the server; closed with the sandbox.
