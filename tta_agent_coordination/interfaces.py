@@ -52,8 +52,16 @@ class MessageCoordinator(ABC):
 
         Each message is stored or not by itself; those to one inbox keep their order.
 
+        Args:
+            sender: Wins over the senders of the messages.
+            messages: What to send.
+
         Returns:
             The outcomes, in the order given.
+
+        Raises:
+            MessageTooLargeError: One of them is larger than ``max_message_bytes`` in its stored
+                form; none is stored then.
         """
 
     @abstractmethod
@@ -62,8 +70,17 @@ class MessageCoordinator(ABC):
     ) -> list[MessageResult]:
         """Store one independent copy of `message`, under its one id, in each inbox.
 
+        Args:
+            sender: Wins over the message's own sender.
+            message: What to send.
+            recipients: Whose inboxes.
+
         Returns:
             The outcomes, in the order given.
+
+        Raises:
+            MessageTooLargeError: Its stored form is larger than ``max_message_bytes``; no copy is
+                stored then.
         """
 
     @abstractmethod
@@ -80,6 +97,9 @@ class MessageCoordinator(ABC):
             agent_id: Whose inbox they go to.
             message_types: Which types; at least one.
             topics: Which topics; one that ends in ``*`` stands for all that begin so. Empty: all.
+
+        Returns:
+            The subscription, which `unsubscribe` takes.
         """
 
     @abstractmethod
@@ -90,8 +110,16 @@ class MessageCoordinator(ABC):
     def publish(self, sender: AgentId, message: AgentMessage) -> list[MessageResult]:
         """Store a copy of `message` for every agent with a subscription that matches it.
 
+        Args:
+            sender: Wins over the message's own sender.
+            message: What to send; its own recipient counts for nothing.
+
         Returns:
-            One outcome for each such agent, in the order of their ids.
+            One outcome for each such agent, in the order of their ids; empty if there is none.
+
+        Raises:
+            MessageTooLargeError: Its stored form is larger than ``max_message_bytes``; no copy is
+                stored then.
         """
 
     @abstractmethod
@@ -120,17 +148,42 @@ class MessageCoordinator(ABC):
     ) -> list[ReceivedMessage]:
         """Take up to `max_messages` on lease, 1,000 in each step.
 
+        Args:
+            agent_id: Whose inbox.
+            max_messages: How many at most; at least 1.
+            visibility_timeout: Seconds for which nobody else gets them.
+            wait: Seconds to wait for the first, blocked on the server.
+
         Returns:
             Those that are ready, as soon as there is one; empty if there is none.
         """
 
     @abstractmethod
     def ack(self, agent_id: AgentId, token: str) -> LeaseOutcome:
-        """Finish a message: it was handled."""
+        """Finish a message: it was handled.
+
+        Args:
+            agent_id: Whose inbox it came from.
+            token: Of the delivery.
+
+        Returns:
+            True in a condition when it is finished: DONE, or ALREADY_DONE by the same token. False
+            when nothing changed: STALE, because somebody else holds the message, or held it
+            since, or this token gave it back; UNKNOWN, because the inbox does not know the token,
+            or not any more. A lease that has passed still counts until it is handed out again.
+        """
 
     @abstractmethod
     def ack_many(self, agent_id: AgentId, tokens: Sequence[str]) -> list[LeaseOutcome]:
-        """Finish several messages in one step."""
+        """Finish several messages, 1,000 in each step.
+
+        Args:
+            agent_id: Whose inbox they came from.
+            tokens: Of the deliveries.
+
+        Returns:
+            An outcome for each token, in their order; see `ack`.
+        """
 
     @abstractmethod
     def nack(
@@ -151,15 +204,39 @@ class MessageCoordinator(ABC):
                 PERMANENT goes to the dead letters at once.
             error: Why; kept with the message, up to 4,096 characters.
             delay: Seconds before the retry, in place of the back-off.
+
+        Returns:
+            True in a condition when it is given back: DONE, or ALREADY_DONE by the same token.
+            STALE and UNKNOWN, as for `ack`, are false, and nothing changed.
         """
 
     @abstractmethod
     def extend(self, agent_id: AgentId, token: str, visibility_timeout: float) -> LeaseOutcome:
-        """Let a lease end `visibility_timeout` seconds from now."""
+        """Let a lease end `visibility_timeout` seconds from now.
+
+        Args:
+            agent_id: Whose inbox the message came from.
+            token: Of the delivery.
+            visibility_timeout: Seconds, more or fewer than are left.
+
+        Returns:
+            DONE, which is true in a condition, also if the lease had passed but the message was
+            not handed out again. STALE and UNKNOWN, as for `ack`, are false: the message is not
+            the caller's any more.
+        """
 
     @abstractmethod
     def release(self, agent_id: AgentId, token: str) -> LeaseOutcome:
-        """Give a message back unhandled: receivable at once, the attempt not counted."""
+        """Give a message back unhandled: receivable at once, the attempt not counted.
+
+        Args:
+            agent_id: Whose inbox it came from.
+            token: Of the delivery.
+
+        Returns:
+            True in a condition when it is given back: DONE, or ALREADY_DONE by the same token.
+            STALE and UNKNOWN, as for `ack`, are false, and nothing changed.
+        """
 
     @abstractmethod
     def recover_pending(self, agent_id: AgentId | None = None) -> int:
@@ -192,14 +269,14 @@ class MessageCoordinator(ABC):
         They are not shared: configure all processes that use an inbox alike.
 
         Args:
-            queue_size: Unfinished messages that an inbox holds at most.
-            retry_attempts: Deliveries after the first.
-            backoff_base: Seconds before the first retry.
-            backoff_factor: What each further retry multiplies the wait by.
-            backoff_max: Seconds that a retry waits at most.
-            dedup_window: Seconds after its end for which a repeated message is recognized.
-            dead_letter_limit: Dead letters kept for an inbox.
-            max_message_bytes: Bytes of a message in its stored form.
+            queue_size: Unfinished messages that an inbox holds at most; 10,000 unless it is set.
+            retry_attempts: Deliveries after the first; 3.
+            backoff_base: Seconds before the first retry; 1.
+            backoff_factor: What each further retry multiplies the wait by; 2.
+            backoff_max: Seconds that a retry waits at most; 30.
+            dedup_window: Seconds after its end for which a repeated message is recognized; 60.
+            dead_letter_limit: Dead letters kept for an inbox; 10,000.
+            max_message_bytes: Bytes of a message in its stored form; 1,048,576.
         """
 
     @abstractmethod
