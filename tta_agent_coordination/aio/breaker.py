@@ -104,15 +104,19 @@ class AsyncCircuitBreaker:
         return self._breaker.listeners
 
     def add_listener(self, listener: pybreaker.CircuitBreakerListener) -> None:
-        """See `CircuitBreaker.add_listener`; nothing to await."""
+        """Tell one more of calls and changes; nothing to await."""
         self._breaker.add_listener(listener)
 
     def add_listeners(self, *listeners: pybreaker.CircuitBreakerListener) -> None:
-        """See `CircuitBreaker.add_listeners`; nothing to await."""
+        """Tell several more of calls and changes; nothing to await."""
         self._breaker.add_listeners(*listeners)
 
     def remove_listener(self, listener: pybreaker.CircuitBreakerListener) -> None:
-        """See `CircuitBreaker.remove_listener`; nothing to await."""
+        """Tell one no longer; nothing to await.
+
+        Raises:
+            ValueError: It was not told before.
+        """
         self._breaker.remove_listener(listener)
 
     @property
@@ -183,7 +187,13 @@ class AsyncCircuitBreaker:
     async def admit(
         self, func: Callable[..., object] | None = None, /, *args: object, **kwargs: object
     ) -> Permit:
-        """See `CircuitBreaker.admit`; cancelled, it gives back the place it had got."""
+        """Let a call through, and return the permit that `settle` takes.
+
+        Cancelled, it gives back the place it had got.
+
+        Raises:
+            CircuitBreakerOpenError: The call was refused; ``retry_after`` says for how long.
+        """
         admission = _Admission(functools.partial(self._breaker.admit, func, *args, **kwargs))
         try:
             return await self._pool.run(admission.ask)
@@ -195,19 +205,19 @@ class AsyncCircuitBreaker:
             raise
 
     async def settle(self, permit: Permit, error: BaseException | None = None) -> None:
-        """See `CircuitBreaker.settle`."""
+        """Count what came of a call that `admit` let through: `error`, or a success."""
         await self._pool.run(self._breaker.settle, permit, error)
 
     async def is_call_permitted(self) -> bool:
-        """See `CircuitBreaker.is_call_permitted`."""
+        """Whether a call would be let through now: asks Redis, and takes no place."""
         return await self._pool.run(self._breaker.is_call_permitted)
 
     async def reset(self) -> None:
-        """See `CircuitBreaker.reset`."""
+        """Close the circuit and forget what was counted, in all processes."""
         await self._pool.run(self._breaker.reset)
 
     async def get_metrics(self) -> CircuitBreakerMetrics:
-        """See `CircuitBreaker.get_metrics`."""
+        """Say how the circuit stands, and what came of the calls of this object: asks Redis."""
         return await self._pool.run(self._breaker.get_metrics)
 
     async def close(self) -> None:

@@ -89,10 +89,13 @@ class AsyncMessageCoordinator:
     async def send_message(
         self, sender: AgentId, recipient: AgentId, message: AgentMessage, *, delay: float = 0.0
     ) -> MessageResult:
-        """See `MessageCoordinator.send_message`.
+        """Store `message` in the inbox of `recipient`; it can be received after `delay` seconds.
 
         After a cancellation it is not known whether the message is stored; to send the same one
         again stores it once.
+
+        Raises:
+            MessageTooLargeError: Its stored form is larger than ``max_message_bytes``.
         """
         return await self._pool.run(
             self._coordinator.send_message, sender, recipient, message, delay=delay
@@ -101,13 +104,13 @@ class AsyncMessageCoordinator:
     async def send_many(
         self, sender: AgentId, messages: Iterable[AgentMessage]
     ) -> list[MessageResult]:
-        """See `MessageCoordinator.send_many`."""
+        """Store each message in the inbox of its own recipient, in few round trips."""
         return await self._pool.run(self._coordinator.send_many, sender, list(messages))
 
     async def broadcast_message(
         self, sender: AgentId, message: AgentMessage, recipients: Iterable[AgentId]
     ) -> list[MessageResult]:
-        """See `MessageCoordinator.broadcast_message`."""
+        """Store one independent copy of `message`, under its one id, in each inbox."""
         return await self._pool.run(
             self._coordinator.broadcast_message, sender, message, list(recipients)
         )
@@ -119,23 +122,26 @@ class AsyncMessageCoordinator:
         *,
         topics: Iterable[str] = (),
     ) -> MessageSubscription:
-        """See `MessageCoordinator.subscribe_to_messages`."""
+        """Ask for published messages, until `unsubscribe`; asking again changes nothing."""
         return await self._pool.run(
             self._coordinator.subscribe_to_messages, agent_id, message_types, topics=topics
         )
 
     async def unsubscribe(self, subscription: MessageSubscription) -> None:
-        """See `MessageCoordinator.unsubscribe`."""
+        """Withdraw a subscription; what is in the inbox already stays there."""
         await self._pool.run(self._coordinator.unsubscribe, subscription)
 
     async def publish(self, sender: AgentId, message: AgentMessage) -> list[MessageResult]:
-        """See `MessageCoordinator.publish`."""
+        """Store a copy of `message` for every agent with a subscription that matches it."""
         return await self._pool.run(self._coordinator.publish, sender, message)
 
     async def receive(
         self, agent_id: AgentId, visibility_timeout: float = 5.0, *, wait: float = 0.0
     ) -> ReceivedMessage | None:
-        """See `MessageCoordinator.receive`; cancelled, it releases what it had won."""
+        """Take the next message of an inbox on lease; None if there is none within `wait` seconds.
+
+        Cancelled, it releases what it had won.
+        """
         messages = await self.receive_many(agent_id, 1, visibility_timeout, wait=wait)
         return messages[0] if messages else None
 
@@ -147,7 +153,10 @@ class AsyncMessageCoordinator:
         *,
         wait: float = 0.0,
     ) -> list[ReceivedMessage]:
-        """See `MessageCoordinator.receive_many`; cancelled, it releases what it had won."""
+        """Take up to `max_messages` on lease; empty if there is none within `wait` seconds.
+
+        Cancelled, it releases what it had won.
+        """
         receiving = self._coordinator.steps.receiving(
             agent_id, max_messages, visibility_timeout, wait=wait
         )
@@ -163,11 +172,11 @@ class AsyncMessageCoordinator:
                 raise
 
     async def ack(self, agent_id: AgentId, token: str) -> LeaseOutcome:
-        """See `MessageCoordinator.ack`."""
+        """Finish a message: it was handled; true in a condition when that holds."""
         return await self._pool.run(self._coordinator.ack, agent_id, token)
 
     async def ack_many(self, agent_id: AgentId, tokens: Sequence[str]) -> list[LeaseOutcome]:
-        """See `MessageCoordinator.ack_many`."""
+        """Finish several messages; an outcome for each token, in their order."""
         return await self._pool.run(self._coordinator.ack_many, agent_id, tokens)
 
     async def nack(
@@ -179,7 +188,7 @@ class AsyncMessageCoordinator:
         *,
         delay: float | None = None,
     ) -> LeaseOutcome:
-        """See `MessageCoordinator.nack`."""
+        """Give a message back because it could not be handled, for a retry or as a dead letter."""
         return await self._pool.run(
             self._coordinator.nack, agent_id, token, failure, error, delay=delay
         )
@@ -187,15 +196,15 @@ class AsyncMessageCoordinator:
     async def extend(
         self, agent_id: AgentId, token: str, visibility_timeout: float
     ) -> LeaseOutcome:
-        """See `MessageCoordinator.extend`."""
+        """Let a lease end `visibility_timeout` seconds from now; false when it is lost."""
         return await self._pool.run(self._coordinator.extend, agent_id, token, visibility_timeout)
 
     async def release(self, agent_id: AgentId, token: str) -> LeaseOutcome:
-        """See `MessageCoordinator.release`."""
+        """Give a message back unhandled: receivable at once, the attempt not counted."""
         return await self._pool.run(self._coordinator.release, agent_id, token)
 
     async def recover_pending(self, agent_id: AgentId | None = None) -> int:
-        """See `MessageCoordinator.recover_pending`."""
+        """Move expired leases back, of one inbox or of all; return how many had expired."""
         return await self._pool.run(self._coordinator.recover_pending, agent_id)
 
     async def configure(
@@ -210,7 +219,7 @@ class AsyncMessageCoordinator:
         dead_letter_limit: int | None = None,
         max_message_bytes: int | None = None,
     ) -> None:
-        """See `MessageCoordinator.configure`."""
+        """Change options of the coordinator, from its next call on; None leaves one as it is."""
         await self._pool.run(
             self._coordinator.configure,
             queue_size=queue_size,
@@ -224,17 +233,17 @@ class AsyncMessageCoordinator:
         )
 
     async def stats(self, agent_id: AgentId) -> InboxStats:
-        """See `MessageCoordinator.stats`."""
+        """Count what an inbox holds; changes nothing."""
         return await self._pool.run(self._coordinator.stats, agent_id)
 
     async def purge(self, agent_id: AgentId) -> int:
-        """See `MessageCoordinator.purge`."""
+        """Drop every unfinished message of an inbox, leased ones included; return how many."""
         return await self._pool.run(self._coordinator.purge, agent_id)
 
     async def dead_letters(
         self, agent_id: AgentId, *, limit: int = 100, offset: int = 0
     ) -> list[DeadLetter]:
-        """See `MessageCoordinator.dead_letters`."""
+        """Read up to `limit` dead letters of an inbox after the first `offset`, oldest first."""
         return await self._pool.run(
             self._coordinator.dead_letters, agent_id, limit=limit, offset=offset
         )
@@ -247,7 +256,7 @@ class AsyncMessageCoordinator:
         to: AgentId | None = None,
         limit: int | None = None,
     ) -> int:
-        """See `MessageCoordinator.replay_dead_letters`."""
+        """Make dead letters receivable again, as if sent anew; return how many were moved."""
         return await self._pool.run(
             self._coordinator.replay_dead_letters,
             agent_id,
@@ -259,7 +268,7 @@ class AsyncMessageCoordinator:
     async def purge_dead_letters(
         self, agent_id: AgentId, *, message_ids: Sequence[str] | None = None
     ) -> int:
-        """See `MessageCoordinator.purge_dead_letters`."""
+        """Drop dead letters of an inbox: those named, or all; return how many."""
         return await self._pool.run(
             self._coordinator.purge_dead_letters, agent_id, message_ids=message_ids
         )
@@ -267,7 +276,13 @@ class AsyncMessageCoordinator:
     async def request(
         self, sender: AgentId, recipient: AgentId, payload: dict[str, Any], *, timeout: float
     ) -> AgentMessage:
-        """See `MessageCoordinator.request`; cancelled, it is taken back."""
+        """Send a REQUEST and wait for its RESPONSE; cancelled, it is taken back.
+
+        Raises:
+            RequestTimeoutError: No reply came within `timeout` seconds.
+            RemoteAgentError: The agent that was asked failed, and its retries are used up.
+            InboxFullError: Its inbox has no room.
+        """
         asking = self._coordinator.steps.asking(sender, recipient, payload, timeout=timeout)
         with self._pool.call(), asking as pending:
             try:
@@ -282,7 +297,7 @@ class AsyncMessageCoordinator:
             return asking.read(pending.result())
 
     async def check(self) -> Report:
-        """See `RedisMessageCoordinator.check`."""
+        """Look at every server and at this process for what endangers the guarantees."""
         return await self._pool.run(self._coordinator.check)
 
     async def close(self) -> None:

@@ -81,33 +81,33 @@ class AsyncAgentRegistry:
         return f"<{type(self).__name__} of {self._registry!r}>"
 
     async def register(self, agent: Registrable) -> AgentRecord:
-        """See `AgentRegistry.register`."""
+        """Register an agent of this process, in place of any earlier one of the same id."""
         return await self._pool.run(self._registry.register, agent)
 
     async def deregister(self, agent_id: AgentId) -> bool:
-        """See `AgentRegistry.deregister`."""
+        """End the registration of an agent, and beat for it no more; whether there was one."""
         return await self._pool.run(self._registry.deregister, agent_id)
 
     async def heartbeat(self, agent_id: AgentId) -> bool:
-        """See `AgentRegistry.heartbeat`."""
+        """Beat once for an agent of this process, now; False when it is not registered here."""
         return await self._pool.run(self._registry.heartbeat, agent_id)
 
     async def start_heartbeats(self) -> None:
-        """See `AgentRegistry.start_heartbeats`."""
+        """Start the one thread that beats for all agents of this process, unless it runs."""
         await self._pool.run(self._registry.start_heartbeats)
 
     async def stop_heartbeats(self, timeout: float = 5.0) -> bool:
-        """See `AgentRegistry.stop_heartbeats`."""
+        """Stop that thread; whether it ended within `timeout` seconds."""
         return await self._pool.run(self._registry.stop_heartbeats, timeout)
 
     async def get(self, agent_id: AgentId) -> AgentRecord | None:
-        """See `AgentRegistry.get`."""
+        """Return the record of an agent, dead ones included, until the grace time ends."""
         return await self._pool.run(self._registry.get, agent_id)
 
     async def list_registered(
         self, *, agent_type: str | None = None, include_dead: bool = False
     ) -> list[AgentRecord]:
-        """See `AgentRegistry.list_registered`."""
+        """Return all records, in the order of ids, in a bounded number of round trips."""
         return await self._pool.run(
             self._registry.list_registered, agent_type=agent_type, include_dead=include_dead
         )
@@ -120,7 +120,7 @@ class AsyncAgentRegistry:
         min_version: str | None = None,
         tags: Iterable[str] = (),
     ) -> list[AgentRecord]:
-        """See `AgentRegistry.discover`."""
+        """Return those who are alive and fit, the least loaded first."""
         return await self._pool.run(
             self._registry.discover,
             agent_type,
@@ -137,7 +137,11 @@ class AsyncAgentRegistry:
         min_version: str | None = None,
         tags: Iterable[str] = (),
     ) -> AgentId:
-        """See `AgentRegistry.pick`."""
+        """Return the least loaded agent that `discover` finds, to send a message to.
+
+        Raises:
+            AgentNotFoundError: Nobody fits.
+        """
         return await self._pool.run(
             self._registry.pick,
             agent_type,
@@ -147,13 +151,14 @@ class AsyncAgentRegistry:
         )
 
     async def snapshot(self) -> dict[str, Any]:
-        """See `AgentRegistry.snapshot`."""
+        """Return the state of the registry and of its heartbeats, for logs and dashboards."""
         return await self._pool.run(self._registry.snapshot)
 
     async def watch(self, *, timeout: float | None = None) -> AsyncIterator[RegistryEvent]:
-        """See `AgentRegistry.watch`: ``async for event in registry.watch()``.
+        """Yield what changes from now on; the agents there are come first, as registered.
 
-        It ends when this adapter or the registry is closed.
+        Write ``async for event in registry.watch()``. It ends after `timeout` seconds, if given,
+        and when this adapter or the registry is closed.
         """
         watching = self._registry.watching(timeout=timeout)
         events = await self._pool.run(watching.look)
@@ -169,11 +174,11 @@ class AsyncAgentRegistry:
                 return
 
     async def restore_state_if_available(self, agent: Registrable) -> bool:
-        """See `AgentRegistry.restore_state_if_available`."""
+        """Give an agent what it, or a predecessor, exported last; whether there was something."""
         return await self._pool.run(self._registry.restore_state_if_available, agent)
 
     async def on_unhealthy(self, callback: Hook, *, fallback: Hook | None = None) -> None:
-        """See `AgentRegistry.on_unhealthy`."""
+        """Set what `detect_and_recover` calls for an agent that is dead or unwell."""
         _ordinary("callback", callback)
         _ordinary("fallback", fallback)
         await self._pool.run(self._registry.on_unhealthy, callback, fallback=fallback)
@@ -181,15 +186,20 @@ class AsyncAgentRegistry:
     async def move_messages_of_dead(
         self, coordinator: MessageCoordinator, *, to: AgentId | None = None
     ) -> None:
-        """See `AgentRegistry.move_messages_of_dead`; that of an adapter is its ``coordinator``."""
+        """Let `detect_and_recover` move the messages out of the own inboxes of dead agents.
+
+        Args:
+            coordinator: Moves them; that of an adapter is its ``coordinator``.
+            to: Where to; None for the inbox that the agents of its type share.
+        """
         await self._pool.run(self._registry.move_messages_of_dead, coordinator, to=to)
 
     async def detect_and_recover(self) -> RecoverySummary:
-        """See `AgentRegistry.detect_and_recover`."""
+        """Look at all agents once; call the hooks for those that are dead or unwell."""
         return await self._pool.run(self._registry.detect_and_recover)
 
     async def on_superseded(self, callback: Callable[[AgentId], object]) -> None:
-        """See `AgentRegistry.on_superseded`."""
+        """Add what is called when another process took over, or ended, an agent of this one."""
         _ordinary("callback", callback)
         await self._pool.run(self._registry.on_superseded, callback)
 
