@@ -20,8 +20,6 @@ from tests.support.backends import Backend
 from tests.workers.given import ASKER, LONG, OWN, Payload, Scripted, Serve, event, in_thread
 from tta_agent_coordination import ConfigurationError, InboxFullError, RedisMessageCoordinator
 from tta_agent_coordination import django as app
-from tta_agent_coordination.django.database import fresh_connections
-from tta_agent_coordination.glue.surrounded import SurroundedAgent
 from tta_agent_coordination.proxy import FaultProxy
 
 Configured = Callable[..., Any]
@@ -275,10 +273,10 @@ def kept(age: int) -> Iterator[None]:
 def test_a_handler_never_meets_a_stale_connection(
     coordinator: RedisMessageCoordinator, serve: Serve, age: int
 ) -> None:
-    # given an agent that is surrounded as run_agent does it
+    # given an agent that is served by a worker of its own
     agent = Querying()
     with kept(age):
-        serve(SurroundedAgent(agent, fresh_connections), coordinator, threads=1)
+        serve(app.with_fresh_connections(agent), coordinator, threads=1)
 
         # when its thread handles messages, and the connection gets old in the second
         for old in (False, True, False):

@@ -21,10 +21,13 @@ except ImportError as error:
         "Django is not installed: pip install 'tta-agent-coordination[django]'"
     ) from error
 
+from tta_agent_coordination.agents.agent import Agent, AgentProxy
 from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
+from tta_agent_coordination.django.database import fresh_connections
 from tta_agent_coordination.errors import InboxFullError
 from tta_agent_coordination.glue.coordination import Coordination
 from tta_agent_coordination.glue.settings import Settings
+from tta_agent_coordination.glue.surrounded import SurroundedAgent
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.message import AgentMessage
 from tta_agent_coordination.registry.core import RedisAgentRegistry
@@ -37,6 +40,7 @@ __all__ = [
     "coordinator",
     "registry",
     "send_on_commit",
+    "with_fresh_connections",
 ]
 
 SETTING = "TTA_COORDINATION"
@@ -107,6 +111,18 @@ def send_on_commit(
         CoordinatorUnavailableError: There too: Redis cannot be reached.
     """
     transaction.on_commit(partial(_send, sender, recipient, message, delay), using=using)
+
+
+def with_fresh_connections(agent: AgentProxy) -> Agent:
+    """Return an agent that does what `agent` does, and what Django does around a request.
+
+    Around each call, database connections are closed that are broken or older than
+    ``CONN_MAX_AGE``. ``run_agent`` does this by itself; it is for a worker of your own.
+
+    Raises:
+        TypeError: It cannot handle a message: see `AgentWorker`.
+    """
+    return SurroundedAgent(agent, fresh_connections)
 
 
 def _send(sender: AgentId, recipient: AgentId, message: AgentMessage, delay: float) -> None:
