@@ -69,7 +69,7 @@ class Worker:
         """Stop it: all must be acknowledged by then."""
         del count
         self.worker.stop()
-        if self.ours.coordinator.held(self.ours.inbox):
+        if self.ours.coordinator.internals.held(self.ours.inbox):
             raise AssertionError("a message was not acknowledged")
 
     def request(self) -> None:

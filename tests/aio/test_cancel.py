@@ -306,7 +306,7 @@ def test_a_coroutine_that_is_thrown_away_gives_back_what_it_won(
             forgotten = adapter.receive(WORKER, LONG, wait=LONG)
             step = forgotten.send(None)
             assert step is not None
-            await until(lambda: coordinator.link.commands.state == "closed")
+            await until(lambda: coordinator.internals.link.commands.state == "closed")
             await until(step.done)
             step = forgotten.send(None)
             assert step is not None

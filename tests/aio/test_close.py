@@ -60,7 +60,7 @@ def test_closing_ends_those_who_wait_and_refuses_those_who_come(
         await adapter.close()
 
     run(main())
-    assert coordinator.held(ONE) == 0
+    assert coordinator.internals.held(ONE) == 0
     assert backend.keys(f"{key_prefix}*interrupt*") == []
 
 

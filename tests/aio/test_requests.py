@@ -131,8 +131,8 @@ def test_a_request_ends_when_the_coordinator_is_closed_elsewhere(make: Make) -> 
 @ONE_BACKEND
 def test_a_request_taken_back_before_it_was_sent_is_never_sent(make: Make) -> None:
     coordinator = make()
-    asking = coordinator.steps.asking(SENDER, ONE, {}, timeout=LONG)
+    asking = coordinator.internals.steps.asking(SENDER, ONE, {}, timeout=LONG)
     for _ in range(2):
         asking.take_back()
     asking.send()
-    assert coordinator.held(ONE) == 0
+    assert coordinator.internals.held(ONE) == 0

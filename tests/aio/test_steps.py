@@ -18,7 +18,7 @@ SOON = 2.0
 
 
 def receiving(coordinator: RedisMessageCoordinator, wait: float = LONG) -> Receiving:
-    return coordinator.steps.receiving(WORKER, 1, LONG, wait=wait)
+    return coordinator.internals.steps.receiving(WORKER, 1, LONG, wait=wait)
 
 
 @REAL
@@ -92,7 +92,7 @@ def test_what_is_won_by_one_who_gives_up_is_given_back(
     coordinator: RedisMessageCoordinator,
 ) -> None:
     coordinator.send_many(SENDER, [message(n) for n in range(5)])
-    steps = coordinator.steps.receiving(WORKER, 5, LONG, wait=0.0)
+    steps = coordinator.internals.steps.receiving(WORKER, 5, LONG, wait=0.0)
     assert len(steps.step() or []) == 5
     assert coordinator.receive(WORKER) is None
     steps.abandon()

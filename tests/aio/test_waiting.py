@@ -277,7 +277,7 @@ def test_a_wait_that_cannot_be_nudged_says_so(far: Make, proxy: FaultProxy) -> N
             with pytest.raises(CoordinatorUnavailableError):
                 await receiving
             proxy.heal()
-            await until(lambda: coordinator.link.commands.state == "closed" or attempt())
+            await until(lambda: coordinator.internals.link.commands.state == "closed" or attempt())
             await adapter.purge(WORKER)
 
     def attempt() -> bool:

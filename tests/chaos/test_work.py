@@ -153,7 +153,7 @@ def feed(make_work: MakeWork) -> Iterator[WatchedFeed]:
     work.coordinator.send_message(PRODUCER, INBOX, MESSAGE)
     with work.make(WatchedCoordinator) as coordinator:
         coordinator.work = work
-        [feed] = coordinator.feed([INBOX])
+        [feed] = coordinator.internals.feed([INBOX])
         yield cast("WatchedFeed", feed)
 
 

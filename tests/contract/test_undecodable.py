@@ -97,7 +97,7 @@ def test_a_receive_in_steps_looks_past_what_does_not_decode(
     [spoiled, good] = send(coordinator, 0, 1)
     spoil(spoiled.message_id, b"garbage")
 
-    found = coordinator.steps.receiving(WORKER, 1, 5.0, wait=0.0).step()
+    found = coordinator.internals.steps.receiving(WORKER, 1, 5.0, wait=0.0).step()
 
     assert [received.message.message_id for received in found or ()] == [good.message_id]
 

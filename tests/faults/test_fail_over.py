@@ -94,7 +94,7 @@ def url_of(sentinels: Sentinels) -> str:
 
 
 def route_of(coordinator: RedisMessageCoordinator) -> SentinelRoute:
-    route = coordinator.link.route()
+    route = coordinator.internals.link.route()
     assert isinstance(route, SentinelRoute)
     return route
 

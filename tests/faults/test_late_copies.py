@@ -102,7 +102,7 @@ def test_one_of_a_worker_finishes_nothing_twice_and_hands_nothing_out(
 ) -> None:
     coordinator = through_proxy(call_timeout=CALL_TIMEOUT)
     send(coordinator, 1, 2, 3)
-    [feed] = coordinator.feed([WORKER])
+    [feed] = coordinator.internals.feed([WORKER])
     acks = {}
     for _ in range(2):
         found, _ = feed.exchange(acks, 1, LONG)
@@ -225,7 +225,7 @@ def test_a_worker_that_is_wrong_about_the_time_finds_the_message_next_time(
 ) -> None:
     coordinator = through_proxy()
     send(coordinator, 1)
-    [feed] = coordinator.feed([WORKER])
+    [feed] = coordinator.internals.feed([WORKER])
     feed.inbox._clocks.note(WORKER, YEAR_2001)
 
     assert feed.exchange({}, 1, LONG) == ([], [])

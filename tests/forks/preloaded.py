@@ -49,7 +49,7 @@ def ask(number: int) -> Payload:
 
 
 def client(_: int) -> Payload:
-    return {"client": coordinator.link.commands.run("key", Command(("CLIENT", "ID")))[0]}
+    return {"client": coordinator.internals.link.commands.run("key", Command(("CLIENT", "ID")))[0]}
 
 
 def health(_: int) -> Payload:

@@ -70,7 +70,7 @@ def test_a_child_has_no_socket_of_a_receive_that_is_made_in_steps(
     # given a receive that waits as those of asyncio do
     before = descriptors()
     coordinator = coordinators(backend.client(), key_prefix)
-    receiving = coordinator.steps.receiving(OWN, 1, 60.0, wait=LONG)
+    receiving = coordinator.internals.steps.receiving(OWN, 1, 60.0, wait=LONG)
     assert receiving.step() is None
 
     # then a child has nothing of it, and the parent goes on to wait
@@ -123,7 +123,7 @@ def test_a_fork_in_the_middle_of_a_call_repeats_the_call_in_the_child(
     # when it comes while a reply is waited for
     answer: list[object] = []
     try:
-        answer = coordinator.link.commands.run("key", pause)
+        answer = coordinator.internals.link.commands.run("key", pause)
     finally:
         if children == [0]:
             os._exit(0 if answer == [None] else 1)

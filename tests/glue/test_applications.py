@@ -57,7 +57,7 @@ def test_a_flask_application_asks_agents_in_another_process(
         assert status == 202
         assert order["message_id"]
         assert web.post_json("/orders", ["coffee"]).status == 400
-        eventually(lambda: shop.held(AgentId("pricer")) == 0, timeout=START)
+        eventually(lambda: shop.internals.held(AgentId("pricer")) == 0, timeout=START)
 
         # then the processes are well without the server too, and say that they are not ready
         server.stop()

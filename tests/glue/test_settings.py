@@ -59,11 +59,11 @@ def test_what_is_set_arrives() -> None:
         URL="redis://example:7000/3", KEY_PREFIX="shop", QUEUE_SIZE=7, HEARTBEAT_TTL_S=9.0
     )
     with made.make(RedisMessageCoordinator, call_timeout=0.5) as coordinator:
-        pool = coordinator.link._target.connection_pool
+        pool = coordinator.internals.link._target.connection_pool
         assert pool.connection_kwargs["host"] == "example"
         assert coordinator._calls.policy.queue_size == 7
         assert coordinator._calls.keys.prefix == "shop"
-        assert coordinator.link._limit == pytest.approx(0.5 / 3)
+        assert coordinator.internals.link._limit == pytest.approx(0.5 / 3)
     with made.make(RedisAgentRegistry) as registry:
         assert registry._times.ttl == 9.0
         assert registry._keys.prefix == "shop"
@@ -76,7 +76,7 @@ def test_the_environment_says_where_the_server_is_unless_it_is_set(
 
     def host(**given: Any) -> str:
         with settings(**given).make(RedisMessageCoordinator) as coordinator:
-            return coordinator.link._target.connection_pool.connection_kwargs["host"]
+            return coordinator.internals.link._target.connection_pool.connection_kwargs["host"]
 
     assert host() == "from-the-environment"
     assert host(URL="redis://set") == "set"
@@ -87,7 +87,7 @@ def test_the_environment_says_where_the_server_is_unless_it_is_set(
 def test_a_client_can_be_given_in_place_of_a_url() -> None:
     client = redis.Redis(host="given")
     with settings(CLIENT=client).make(RedisMessageCoordinator) as coordinator:
-        assert coordinator.link._target is client
+        assert coordinator.internals.link._target is client
 
 
 def test_an_unknown_key_is_named_with_the_one_that_was_meant() -> None:

@@ -43,7 +43,7 @@ def test_a_breaker_around_redis_tells_its_changes(
     def opens() -> bool:
         with pytest.raises(CoordinatorUnavailableError):
             coordinator.send_message(SENDER, WORKER, message())
-        return coordinator.link.commands.state == "open"
+        return coordinator.internals.link.commands.state == "open"
 
     eventually(opens)
 

@@ -323,7 +323,7 @@ def test_many_inboxes_are_counted_together(coordinator: RedisMessageCoordinator)
     coordinator.send_many(SENDER, [message(1), message(2, to=ONE), message(3, to=ONE)])
 
     assert set(coordinator.inboxes()) == {WORKER, ONE}
-    counted = coordinator.stats_of_each([ONE, WORKER])
+    counted = coordinator.internals.stats_of_each([ONE, WORKER])
     assert list(counted) == [ONE, WORKER]
     assert [sum(stats.ready.values()) for stats in counted.values()] == [2, 1]
-    assert coordinator.stats_of_each([]) == {}
+    assert coordinator.internals.stats_of_each([]) == {}

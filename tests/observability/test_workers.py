@@ -267,5 +267,5 @@ def test_an_observer_that_raises_loses_no_message_and_breaks_no_call(
     coordinator.send_many(SENDER, [message(n, to=ONE) for n in range(20)])
     recorder.wait_for(MessageAcked, 20)
 
-    eventually(lambda: coordinator.held(ONE) == 0)
+    eventually(lambda: coordinator.internals.held(ONE) == 0)
     assert coordinator.request(SENDER, ONE, {}, timeout=LONG).payload == {}

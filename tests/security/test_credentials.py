@@ -143,7 +143,13 @@ def test_no_object_of_ours_shows_the_password(url: str) -> None:
         RedisAgentRegistry.from_url(url) as registry,
     ):
         worker = AgentWorker(Echo(ONE), coordinator, registry)
-        shown = [coordinator, registry, worker, coordinator.link, route_to(address, limit=1.0)]
+        shown = [
+            coordinator,
+            registry,
+            worker,
+            coordinator.internals.link,
+            route_to(address, limit=1.0),
+        ]
         for value in [one for top in shown for one in reachable_from(top)]:
             if type(value).__module__.startswith("tta_agent_coordination"):
                 assert SECRET not in f"{value!r} {value}"

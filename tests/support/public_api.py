@@ -19,6 +19,9 @@ from tta_agent_coordination import cli
 MODULES = tuple(tomllib.loads(Path(__file__).with_name("public_modules.toml").read_text("utf-8")))
 """Those whose ``__all__`` users may import from; the site documents the same ones."""
 
+HIDDEN = "internals"
+"""What this package has for itself may change without notice."""
+
 FILE = Path(__file__).parents[1] / "unit" / "public_api.txt"
 
 
@@ -62,7 +65,8 @@ def _thing(name: str, thing: object) -> Iterator[str]:
         yield from (f"    {member.name} = {member.value!r}" for member in thing)
         return
     fields = {field.name for field in attrs.fields(thing)} if attrs.has(thing) else set[str]()
-    for member in sorted(name for name in {*_members(thing), *fields} if name[0] != "_"):
+    public = {name for name in {*_members(thing), *fields} if name[0] != "_"} - {HIDDEN}
+    for member in sorted(public):
         yield f"    .{member}{_member(inspect.getattr_static(thing, member, None))}"
 
 

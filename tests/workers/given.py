@@ -82,7 +82,7 @@ class Gate:
 
 def is_empty(coordinator: RedisMessageCoordinator, *inboxes: AgentId) -> bool:
     """Whether nothing is ready, delayed or leased there."""
-    return not any(coordinator.held(inbox) for inbox in inboxes)
+    return not any(coordinator.internals.held(inbox) for inbox in inboxes)
 
 
 def in_thread(work: Callable[[], Any], name: str) -> Callable[[], Any]:

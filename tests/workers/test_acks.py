@@ -55,7 +55,7 @@ def test_acks_do_not_wait_for_a_free_thread_when_others_take_them_all(
 ) -> None:
     # given two inboxes on two servers, of which one keeps the only thread busy
     send(coordinator, event(9, SHARED))
-    [feed] = coordinator.feed([SHARED])
+    [feed] = coordinator.internals.feed([SHARED])
     [(_, leased)], _ = feed.exchange({}, 1, 30.0)
     gate = Gate()
     worker = serve(Scripted(gate), coordinator, threads=1)
@@ -114,7 +114,7 @@ def test_an_ack_that_fails_while_the_fetcher_waits_is_made_later(
         patched.setattr(fetcher.feed, "ack", fail)
         gate.open.set()
         eventually(lambda: worker.health().last_error)
-        assert coordinator.held(OWN) == 1
+        assert coordinator.internals.held(OWN) == 1
 
     # then the next one that goes to Redis takes them along
     send(coordinator, event(2))
@@ -128,7 +128,7 @@ def test_one_command_acknowledges_so_many_at_most(
 ) -> None:
     monkeypatch.setattr("tta_agent_coordination.worker.desk.MOST_A_SCRIPT", 2)
     coordinator.send_many(ASKER, [event(number) for number in range(5)])
-    [feed] = coordinator.feed([OWN])
+    [feed] = coordinator.internals.feed([OWN])
     found, _ = feed.exchange({}, 5, 30.0)
     tasks = [Task(feed, inbox, delivery, 0.0) for inbox, delivery in found]
     desk = Desk(5)

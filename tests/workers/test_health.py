@@ -378,7 +378,7 @@ def test_a_beat_of_a_thousand_agents_of_a_worker_is_two_round_trips(
                 LocalAgent(agent, ttl=30.0, epoch=1, load=partial(worker._load, agent))
             )
         trips: list[str] = []
-        for gate in (coordinator.link.commands, registry._beat_link.commands):
+        for gate in (coordinator.internals.link.commands, registry._beat_link.commands):
             monkeypatch.setattr(gate, "run", counted(gate.run, trips))
 
         # when they beat, and once more

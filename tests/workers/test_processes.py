@@ -122,7 +122,7 @@ def test_nothing_is_lost_when_workers_are_killed(
         crew.append(start("--agent", f"greeter:{next(names)}"))
 
     # then every message is handled, those of the dead ones after their leases
-    eventually(lambda: coordinator.held(SHARED) == 0, timeout=30.0)
+    eventually(lambda: coordinator.internals.held(SHARED) == 0, timeout=30.0)
     ended = Counter(crew[0].ids("end"))
     assert set(ended) == {message.message_id for message in messages}
     assert coordinator.dead_letters(SHARED) == []
@@ -158,7 +158,7 @@ def test_the_ack_of_a_worker_that_was_suspended_for_longer_than_its_lease_is_ref
     other = Scripted()
     serve(other, coordinator)
     eventually(lambda: len(other.got) == 1)
-    eventually(lambda: coordinator.held(SHARED) == 0)
+    eventually(lambda: coordinator.internals.held(SHARED) == 0)
 
     # then what it says when it goes on is refused, and it goes on working
     process.signal(signal.SIGCONT)
@@ -211,7 +211,7 @@ def test_others_go_on_with_what_a_worker_that_ends_did_not_begin(
     serve(other, coordinator, threads=8)
     eventually(lambda: len(other.got) == 5 - done)
     assert time.monotonic() - begun < SLACK
-    eventually(lambda: coordinator.held(SHARED) == 0)
+    eventually(lambda: coordinator.internals.held(SHARED) == 0)
 
 
 @pytest.mark.guarantee("4.2")
@@ -235,7 +235,7 @@ def test_a_handler_that_holds_the_interpreter_keeps_its_lease_and_its_registrati
 
         eventually(look, timeout=END_TIMEOUT)
         assert set(seen) == {(Liveness.ALIVE, True)}
-        eventually(lambda: coordinator.held(OWN) == 0)
+        eventually(lambda: coordinator.internals.held(OWN) == 0)
     assert process.lines()[-1][2] == "held"
 
 

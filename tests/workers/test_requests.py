@@ -178,7 +178,7 @@ def test_closing_the_coordinator_ends_requests_under_way(
         in_thread(lambda: coordinator.request(ASKER, OWN, {}, timeout=60.0), f"asks-{number}")
         for number in range(3)
     ]
-    eventually(lambda: coordinator.held(OWN) == 3)
+    eventually(lambda: coordinator.internals.held(OWN) == 3)
     begun = time.monotonic()
     coordinator.close()
     for wait in asking:
@@ -218,7 +218,7 @@ def test_a_request_outlives_a_redis_that_is_away_for_a_while(
     gate.wait_for(1)
     proxy.refuse()
     gate.open.set()
-    eventually(lambda: near.held(OWN) == 0)
+    eventually(lambda: near.internals.held(OWN) == 0)
     proxy.heal()
     assert asked().payload == {"echo": {"a": 1}}
 

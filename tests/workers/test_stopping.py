@@ -49,7 +49,7 @@ def test_stop_waits_for_handlers_and_acknowledges_what_they_did(
     gate.open.set()
 
     assert stopped() is True
-    assert (coordinator.held(OWN), coordinator.stats(OWN).leased) == (3, 0)
+    assert (coordinator.internals.held(OWN), coordinator.stats(OWN).leased) == (3, 0)
     received = coordinator.receive_many(OWN, 10)
     assert [one.queue_message.delivery_attempts for one in received] == [1, 1, 1]
     assert agent.life == ["start", "stop"]
@@ -261,7 +261,7 @@ def test_only_handlers_that_run_are_told_that_a_worker_does_not_wait_for_them(
     coordinator: Coordinator,
 ) -> None:
     coordinator.send_many(ASKER, [event(number) for number in range(2)])
-    [feed] = coordinator.feed([OWN])
+    [feed] = coordinator.internals.feed([OWN])
     found, _ = feed.exchange({}, 2, 30.0)
     tasks = [Task(feed, inbox, delivery, 0.0) for inbox, delivery in found]
     desk = Desk(2)

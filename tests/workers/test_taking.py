@@ -40,7 +40,7 @@ def test_no_message_is_taken_without_a_free_thread(coordinator: Coordinator, ser
     serve(agent, coordinator, threads=2)
     eventually(lambda: len(agent.got) == 6)
     assert time.monotonic() - begun < 2.0
-    eventually(lambda: coordinator.held(SHARED) == 2)
+    eventually(lambda: coordinator.internals.held(SHARED) == 2)
     gate.open.set()
     eventually(lambda: is_empty(coordinator, SHARED))
 

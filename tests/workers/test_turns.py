@@ -135,7 +135,7 @@ def test_a_handler_that_takes_long_does_not_keep_the_others_from_fetching(
     gate.wait_for(1)
 
     # then the other thread handles the rest, and what it did is acknowledged
-    eventually(lambda: coordinator.held(OWN) == 1)
+    eventually(lambda: coordinator.internals.held(OWN) == 1)
     assert numbers(agent) == list(range(20))
     gate.open.set()
     eventually(lambda: is_empty(coordinator, OWN))

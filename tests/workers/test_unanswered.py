@@ -24,7 +24,7 @@ Coordinator = RedisMessageCoordinator
 
 def sent(coordinator: Coordinator) -> Asking:
     """A request that was sent, and for whose end the test does not have to wait."""
-    asking = coordinator.steps.asking(ASKER, OWN, {"none": 1}, timeout=LONG)
+    asking = coordinator.internals.steps.asking(ASKER, OWN, {"none": 1}, timeout=LONG)
     asking.send()
     return asking
 
@@ -59,7 +59,7 @@ def test_a_handler_that_failed_and_is_to_try_again_is_no_riddle(
     assert (error.attempts, error.error_type) == (1, "KeyError")
     assert error.last_error == "KeyError: 'none'"
     assert "it failed and was to be tried again (attempts: 1, last error: KeyError" in str(error)
-    assert coordinator.held(OWN) == 0
+    assert coordinator.internals.held(OWN) == 0
 
 
 @ALL
@@ -75,14 +75,14 @@ def test_a_request_of_which_ctrl_c_ends_the_wait_is_taken_back(
     coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(_pending: object, _timeout: float) -> object:
-        assert coordinator.held(OWN) == 1
+        assert coordinator.internals.held(OWN) == 1
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr(requests.Future, "result", interrupted)
         with pytest.raises(KeyboardInterrupt):
             coordinator.request(ASKER, OWN, {}, timeout=LONG)
-    assert coordinator.held(OWN) == 0
+    assert coordinator.internals.held(OWN) == 0
 
 
 @ALL

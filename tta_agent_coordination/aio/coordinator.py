@@ -157,7 +157,7 @@ class AsyncMessageCoordinator:
 
         Cancelled, it releases what it had won.
         """
-        receiving = self._coordinator.steps.receiving(
+        receiving = self._coordinator.internals.steps.receiving(
             agent_id, max_messages, visibility_timeout, wait=wait
         )
         with self._pool.call():
@@ -283,7 +283,9 @@ class AsyncMessageCoordinator:
             RemoteAgentError: The agent that was asked failed, and its retries are used up.
             InboxFullError: Its inbox has no room.
         """
-        asking = self._coordinator.steps.asking(sender, recipient, payload, timeout=timeout)
+        asking = self._coordinator.internals.steps.asking(
+            sender, recipient, payload, timeout=timeout
+        )
         with self._pool.call(), asking as pending:
             try:
                 await self._pool.run(asking.send)

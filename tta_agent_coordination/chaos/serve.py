@@ -21,6 +21,7 @@ from tta_agent_coordination.chaos.settings import INBOX, LEASE
 from tta_agent_coordination.chaos.work import Work, have_effect
 from tta_agent_coordination.coordinator.feed import Acks, Feed, Fetched, Refused
 from tta_agent_coordination.coordinator.inbox import Inbox
+from tta_agent_coordination.coordinator.internals import CoordinatorInternals
 from tta_agent_coordination.coordinator.leases import Failure
 
 THREADS = 3
@@ -62,9 +63,10 @@ class WatchedCoordinator(RedisMessageCoordinator):
 
     work: Work
 
-    def feed(self, agent_ids: Sequence[AgentId]) -> list[Feed]:
-        """See `RedisMessageCoordinator.feed`."""
-        return [cast("Feed", WatchedFeed(feed, self.work)) for feed in super().feed(agent_ids)]
+    @property
+    def internals(self) -> CoordinatorInternals:
+        """Those of any coordinator, but for the feeds."""
+        return cast("CoordinatorInternals", WatchedInternals(super().internals, self.work))
 
 
 class Watched:
@@ -102,6 +104,15 @@ class Watched:
             known = {"token": token, "verb": verb, "lease": lease}
             write("settled", _message_id(token), **known, outcome=outcome.name)
         return result
+
+
+class WatchedInternals(Watched):
+    """The internals of a coordinator whose feeds write down what passes through them."""
+
+    def feed(self, agent_ids: Sequence[AgentId]) -> list[Feed]:
+        """See `CoordinatorInternals.feed`."""
+        feeds = self._original.feed(agent_ids)
+        return [cast("Feed", WatchedFeed(feed, self._work)) for feed in feeds]
 
 
 class WatchedFeed(Watched):

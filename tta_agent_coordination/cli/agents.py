@@ -134,7 +134,7 @@ class Look:
 
     def _server_time(self) -> datetime:
         # The clock of this machine may be wrong.
-        [(whole, rest)] = self.coordinator.link.commands.run(self.key, Command(("TIME",)))
+        [(whole, rest)] = self.coordinator.internals.link.commands.run(self.key, Command(("TIME",)))
         return from_microseconds(int(whole) * 1_000_000 + int(rest))
 
 

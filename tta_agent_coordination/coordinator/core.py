@@ -11,8 +11,8 @@ from tta_agent_coordination import checks, policy
 from tta_agent_coordination.coordinator.calls import Calls
 from tta_agent_coordination.coordinator.dead_letters import DeadLetters
 from tta_agent_coordination.coordinator.directory import Directory, recover_all
-from tta_agent_coordination.coordinator.feed import Feed, feeds
 from tta_agent_coordination.coordinator.inbox import Inbox
+from tta_agent_coordination.coordinator.internals import CoordinatorInternals
 from tta_agent_coordination.coordinator.leases import Failure
 from tta_agent_coordination.coordinator.outbox import Outbox
 from tta_agent_coordination.coordinator.replication import Replicas
@@ -114,6 +114,8 @@ class RedisMessageCoordinator(MessageCoordinator):
         self._dead_letters = DeadLetters(self._calls, self._outbox, self._directory)
         self._subscriptions = Subscriptions(self._calls)
         self._requests = Requests(Inbox(self._calls, Events()), self._outbox, self.events)
+        steps = Steps(self._calls, self._inbox, self._requests)
+        self._internals = CoordinatorInternals(self._calls, self._inbox, steps)
         self._call_timeout = call_timeout
         if checks.instance_of("strict", strict, bool):
             try:
@@ -317,7 +319,7 @@ class RedisMessageCoordinator(MessageCoordinator):
     def request(
         self, sender: AgentId, recipient: AgentId, payload: dict[str, Any], *, timeout: float
     ) -> AgentMessage:
-        return self.steps.asking(sender, recipient, payload, timeout=timeout).answer()
+        return self._internals.steps.asking(sender, recipient, payload, timeout=timeout).answer()
 
     @property
     def events(self) -> Events:
@@ -325,34 +327,13 @@ class RedisMessageCoordinator(MessageCoordinator):
         return self._calls.link.events
 
     @property
-    def link(self) -> Link:
-        """The connections; for `AgentWorker`, not part of the interface."""
-        return self._calls.link
+    def internals(self) -> CoordinatorInternals:
+        """For this package; may change without notice."""
+        return self._internals
 
     def inboxes(self) -> list[AgentId]:
         """Return the inboxes that hold something, or were sent to of late."""
         return self._directory.inboxes()
-
-    def stats_of_each(self, agent_ids: Sequence[AgentId]) -> dict[AgentId, InboxStats]:
-        """Count what each of several inboxes holds, asked together."""
-        return dict(zip(agent_ids, self._inbox.stats_of_each(agent_ids), strict=True))
-
-    def held(self, agent_id: AgentId) -> int:
-        """Return how many unfinished messages an inbox holds; for `AgentWorker`."""
-        return self._inbox.held([agent_id])[0]
-
-    def held_by_each(self, agent_ids: Sequence[AgentId]) -> dict[AgentId, int]:
-        """Return how many each of several holds, asked together; for `AgentWorker`."""
-        return dict(zip(agent_ids, self._inbox.held(agent_ids), strict=True))
-
-    def feed(self, agent_ids: Sequence[AgentId]) -> list[Feed]:
-        """Return inboxes that can be waited for together; for `AgentWorker`."""
-        return feeds(self._calls, self._inbox, agent_ids)
-
-    @property
-    def steps(self) -> Steps:
-        """Calls that wait, to be made in steps; for asyncio, not part of the interface."""
-        return Steps(self._calls, self._inbox, self._requests)
 
     def check(self) -> Report:
         """Look at every server and at this process for what endangers the guarantees.

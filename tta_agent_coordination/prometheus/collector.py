@@ -80,7 +80,7 @@ class InboxCollector(Collector):
         chosen = chosen[: self._most]
         counted: Counted = {}
         for start in range(0, len(chosen), _A_LOOK):
-            counted |= self._coordinator.stats_of_each(chosen[start : start + _A_LOOK])
+            counted |= self._coordinator.internals.stats_of_each(chosen[start : start + _A_LOOK])
         yield from _of_inboxes(counted, len(listed) - len(chosen), self._labels)
         if self._agents is not None:
             yield _of_agents(self._agents.list_registered(include_dead=True), self._labels)

@@ -45,7 +45,7 @@ def inbox_of(coordinator: RedisMessageCoordinator, agent_id: AgentId) -> InboxCo
         MessageDecodeError: It holds bytes that are no message.
     """
     checks.instance_of("agent_id", agent_id, AgentId)
-    inbox = coordinator.feed([agent_id])[0].inbox
+    inbox = coordinator.internals.feed([agent_id])[0].inbox
     ready, delayed, leased = (
         tuple(inbox.peek(agent_id, place)) for place in ("ready", "delayed", "leased")
     )

@@ -188,7 +188,7 @@ class AgentWorker:
         """Say how it is."""
         forks.notice()
         crew = self._crew
-        link = self._coordinator.link
+        link = self._coordinator.internals.link
         return WorkerHealth(
             running=crew is not None,
             last_poll_age=crew.last_poll_age if crew else None,

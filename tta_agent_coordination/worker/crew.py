@@ -70,11 +70,11 @@ class Crew:
         self.desk = Desk(options.threads)
         self.last_error: str | None = None
         self._failing = False
-        self._link = coordinator.link
+        self._link = coordinator.internals.link
         self._unlooked = threading.Lock()
         self._last_poll: float | None = None
         self._handling = Handling(coordinator, by_inbox, self._note_raised, loop)
-        feeds = coordinator.feed(list(by_inbox))
+        feeds = coordinator.internals.feed(list(by_inbox))
         self._fetchers = {
             feed: Fetcher(
                 feed,

@@ -24,5 +24,5 @@ class Depths:
         """Return how many unfinished messages the inbox of one of them holds."""
         with held(), self._asking:
             if agent_id not in self._not_told:
-                self._not_told = self._coordinator.held_by_each(self._agent_ids)
+                self._not_told = self._coordinator.internals.held_by_each(self._agent_ids)
             return self._not_told.pop(agent_id)

@@ -1,0 +1,52 @@
+"""What the parts of this package need of a coordinator beside its interface."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from tta_agent_coordination.coordinator.calls import Calls
+from tta_agent_coordination.coordinator.feed import Feed, feeds
+from tta_agent_coordination.coordinator.inbox import Inbox
+from tta_agent_coordination.coordinator.steps import Steps
+from tta_agent_coordination.delivery import InboxStats
+from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.transport.link import Link
+
+
+@attrs.frozen
+class CoordinatorInternals:
+    """For workers, asyncio and metrics of this package alone; may change without notice.
+
+    Arguments are not checked, but by `steps`. Every method may raise
+    `CoordinatorUnavailableError`.
+
+    Attributes:
+        steps: Calls that wait, to be made in steps.
+    """
+
+    _calls: Calls
+    _inbox: Inbox
+    steps: Steps
+
+    @property
+    def link(self) -> Link:
+        """The connections."""
+        return self._calls.link
+
+    def feed(self, agent_ids: Sequence[AgentId]) -> list[Feed]:
+        """Return inboxes that can be waited for together."""
+        return feeds(self._calls, self._inbox, agent_ids)
+
+    def held(self, agent_id: AgentId) -> int:
+        """Return how many unfinished messages an inbox holds."""
+        return self._inbox.held([agent_id])[0]
+
+    def held_by_each(self, agent_ids: Sequence[AgentId]) -> dict[AgentId, int]:
+        """Return how many each of several holds, asked together."""
+        return dict(zip(agent_ids, self._inbox.held(agent_ids), strict=True))
+
+    def stats_of_each(self, agent_ids: Sequence[AgentId]) -> dict[AgentId, InboxStats]:
+        """Count what each of several inboxes holds, asked together."""
+        return dict(zip(agent_ids, self._inbox.stats_of_each(agent_ids), strict=True))
