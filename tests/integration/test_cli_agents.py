@@ -49,7 +49,7 @@ def dying(url: str, key_prefix: str) -> Iterator[RedisAgentRegistry]:
 @pytest.mark.backend("valkey", "cluster")
 def test_agents_are_shown(run: Run, registry: RedisAgentRegistry) -> None:
     registry.register(Someone(OTHER, "Anna"))
-    registry.set_load_source(OTHER, lambda: AgentLoad(busy=1, threads=8, depth=3))
+    registry.internals.set_load_source(OTHER, lambda: AgentLoad(busy=1, threads=8, depth=3))
     registry.heartbeat(OTHER)
 
     head, line = run("agents").out.splitlines()

@@ -76,7 +76,7 @@ def test_the_least_loaded_comes_first(make: Make) -> None:
     for name, load in loads.items():
         agent_id = AgentId("worker", name)
         registry.register(Plain(agent_id))
-        registry.set_load_source(agent_id, lambda load=load: load)
+        registry.internals.set_load_source(agent_id, lambda load=load: load)
         registry.heartbeat(agent_id)
 
     found = make().discover("worker")
@@ -92,15 +92,15 @@ def test_a_load_that_cannot_be_told_is_what_it_was(registry: RedisAgentRegistry)
         raise RuntimeError("no load today")
 
     registry.register(Plain(ONE))
-    registry.set_load_source(ONE, lambda: AgentLoad(busy=3, threads=4))
+    registry.internals.set_load_source(ONE, lambda: AgentLoad(busy=3, threads=4))
     registry.heartbeat(ONE)
-    registry.set_load_source(ONE, fail)
+    registry.internals.set_load_source(ONE, fail)
     assert registry.heartbeat(ONE)
     assert registry.discover()[0].load == AgentLoad(busy=3, threads=4)
-    registry.set_load_source(ONE, None)
+    registry.internals.set_load_source(ONE, None)
     registry.heartbeat(ONE)
     assert registry.discover()[0].load == AgentLoad()
-    registry.set_load_source(TWO, fail)  # of nobody here
+    registry.internals.set_load_source(TWO, fail)  # of nobody here
 
 
 @pytest.mark.backend("fakeredis")

@@ -56,7 +56,7 @@ def test_what_began_and_ended_between_two_looks_is_seen(make: Make) -> None:
     first.register(Plain(ONE))
     first.register(Plain(THREE))
     first.deregister(THREE)
-    watch = observer.watching(timeout=PATIENCE)
+    watch = observer.internals.watching(timeout=PATIENCE)
 
     def seen() -> list[tuple[str, str]]:
         return [(event.type.value, str(event.agent_id)) for event in watch.look()]

@@ -160,7 +160,7 @@ class AsyncAgentRegistry:
         Write ``async for event in registry.watch()``. It ends after `timeout` seconds, if given,
         and when this adapter or the registry is closed.
         """
-        watching = self._registry.watching(timeout=timeout)
+        watching = self._registry.internals.watching(timeout=timeout)
         events = await self._pool.run(watching.look)
         while True:
             for event in events:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
@@ -20,9 +19,9 @@ from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.interfaces import MessageCoordinator
 from tta_agent_coordination.keys import DEFAULT_KEY_PREFIX, Keys
 from tta_agent_coordination.registry import catalog
-from tta_agent_coordination.registry.events import Watch
 from tta_agent_coordination.registry.interface import AgentRegistry
-from tta_agent_coordination.registry.local import LoadSource, LocalAgent, Registrable
+from tta_agent_coordination.registry.internals import RegistryInternals
+from tta_agent_coordination.registry.local import LocalAgent, Registrable
 from tta_agent_coordination.registry.options import (
     DEFAULT_HEARTBEAT_TTL,
     RegistryOptions,
@@ -91,6 +90,7 @@ class RedisAgentRegistry(AgentRegistry):
         self._pulses = PerProcess(
             lambda: Pulse(times, self._store, beats, self._tell_superseded, self.events)
         )
+        self._internals = RegistryInternals(self._pulses, self._store, times)
         self._supervision = Supervision(checks.instance_of("restart_policy", given, RestartPolicy))
         self._superseded: list[Callable[[AgentId], object]] = []
 
@@ -190,12 +190,7 @@ class RedisAgentRegistry(AgentRegistry):
         }
 
     def watch(self, *, timeout: float | None = None) -> Iterator[RegistryEvent]:
-        return self.watching(timeout=timeout).events()
-
-    def watching(self, *, timeout: float | None) -> Watch:
-        """Return a `watch` to be made look by look, for asyncio; not part of the interface."""
-        end = None if timeout is None else time.monotonic() + checks.duration("timeout", timeout)
-        return Watch(self._store.look, self._times.look_interval, self._pulse.closed, end)
+        return self._internals.watching(timeout=timeout).events()
 
     def restore_state_if_available(self, agent: Registrable) -> bool:
         agent_id = _agent_id("agent.agent_id", getattr(agent, "agent_id", None))
@@ -229,30 +224,6 @@ class RedisAgentRegistry(AgentRegistry):
             )
         return summary
 
-    def disown(self, agent_id: AgentId) -> None:
-        """Beat no more for an agent of this process, and leave its registration to expire."""
-        local = self._pulse.agents.get(_agent_id("agent_id", agent_id))
-        if local is not None:
-            self._pulse.agents.drop(local)
-
-    def is_served(self, agent_id: AgentId) -> bool:
-        """Whether a worker serves it that has this registry; a worker calls it."""
-        local = self._pulse.agents.get(agent_id)
-        return local is not None and local.load is not None
-
-    def set_load_source(self, agent_id: AgentId, source: LoadSource | None) -> None:
-        """Let beats of an agent of this process tell how busy it is; a worker calls it."""
-        local = self._pulse.agents.get(agent_id)
-        if local is not None:
-            local.load = source
-
-    def retire(self, agent_ids: Iterable[AgentId]) -> None:
-        """Announce in one round trip that agents of this process stop; a worker calls it.
-
-        They are not discovered any more, and beat on until they are deregistered.
-        """
-        self._pulse.retire(agent_ids)
-
     def close(self) -> None:
         """Stop the heartbeats and close the connections; registrations are left to expire."""
         pulse = self._pulse
@@ -273,6 +244,11 @@ class RedisAgentRegistry(AgentRegistry):
     def events(self) -> Events:
         """Who is told what happens here: add and remove observers."""
         return self._link.events
+
+    @property
+    def internals(self) -> RegistryInternals:
+        """For this package; may change without notice."""
+        return self._internals
 
     @property
     def _pulse(self) -> Pulse:

@@ -222,7 +222,7 @@ class AgentWorker:
         with self._changing:
             crew, self._crew = self._crew, None
             while self._registry is not None and self._listed:
-                self._registry.disown(self._listed.pop())
+                self._registry.internals.disown(self._listed.pop())
             left = [] if crew is None else crew.abandon(cut_off)
             self._loop.stop()
             return left
@@ -282,7 +282,7 @@ class AgentWorker:
 
     def _check_unserved(self) -> None:
         for agent in self._agents:
-            if self._registry is not None and self._registry.is_served(agent.agent_id):
+            if self._registry is not None and self._registry.internals.is_served(agent.agent_id):
                 raise ConfigurationError(
                     f"agent {agent.agent_id} is served by another worker with this registry: stop "
                     "that one first, give the agent an id of its own, or more threads to one worker"
@@ -295,13 +295,13 @@ class AgentWorker:
         for agent in self._agents:
             self._registry.register(agent)
             self._listed.add(agent.agent_id)
-            self._registry.set_load_source(agent.agent_id, partial(self._load, agent))
+            self._registry.internals.set_load_source(agent.agent_id, partial(self._load, agent))
         self._registry.start_heartbeats()
 
     def _retire(self) -> None:
         if self._registry is not None and self._listed:
             with _logged("saying that agents stop"):
-                self._registry.retire(list(self._listed))
+                self._registry.internals.retire(list(self._listed))
 
     def _delist(self) -> None:
         while self._registry is not None and self._listed:
