@@ -36,7 +36,7 @@ NO_CLIENTS = {"embedded", "server_process", "demo", "chaos", "proxy", "testing"}
 """Parts that talk to servers of their own, where they may do anything, or to none."""
 NO_COMMANDS = {
     ("cli/__init__.py", "COMMAND"),
-    ("testing/faults.py", "AUTH"),
+    ("testing/trouble.py", "AUTH"),
     ("transport/scripts.py", "KEYS"),
     ("transport/faults.py", "READONLY"),
 }

@@ -19,7 +19,7 @@ from tta_agent_coordination import (
     RedisMessageCoordinator,
 )
 from tta_agent_coordination.testing import Sandbox, expire_lease, inbox_of, run_until_idle
-from tta_agent_coordination.testing.faults import commands_in
+from tta_agent_coordination.testing.trouble import commands_in
 
 
 def test_a_lost_reply_is_repeated_and_changes_nothing(sandbox: Sandbox) -> None:
@@ -135,12 +135,12 @@ def test_a_move_that_does_not_exist_is_refused(sandbox: Sandbox) -> None:
 
 def test_a_server_that_is_down_keeps_what_it_has(sandbox: Sandbox) -> None:
     send(sandbox)
-    with (
-        sandbox.faults.server_down(),
-        pytest.raises(CoordinatorUnavailableError, match="the server is down"),
-    ):
-        send(sandbox)
+    with sandbox.faults.server_down():
+        assert sandbox.faults.is_down
+        with pytest.raises(CoordinatorUnavailableError, match="the server is down"):
+            send(sandbox)
 
+    assert not sandbox.faults.is_down
     with RedisMessageCoordinator(sandbox.redis) as other:  # its breaker has seen nothing
         assert len(inbox_of(other, WORKER).ready) == 1
 

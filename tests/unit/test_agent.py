@@ -10,7 +10,6 @@ from tta_agent_coordination import (
     AgentId,
     AgentMessage,
     AgentProxy,
-    CurrentMessage,
     MessagePriority,
     MessageType,
     QueueMessage,
@@ -21,7 +20,7 @@ from tta_agent_coordination import (
     current_message,
     handles,
 )
-from tta_agent_coordination.agents.agent import hand_over, set_current
+from tta_agent_coordination.agents.agent import MessageInHand, hand_over, set_current
 
 ME, SENDER = AgentId("greeter", "1"), AgentId("sender")
 REQUEST, EVENT = MessageType.REQUEST, MessageType.EVENT
@@ -208,7 +207,7 @@ def test_instructions_to_the_worker_say_why() -> None:
 
 def test_the_message_in_hand_is_known_in_its_own_thread() -> None:
     stored = QueueMessage(message(), MessagePriority.NORMAL, message().timestamp, 2, None)
-    current = CurrentMessage(ReceivedMessage("token", stored, message().timestamp))
+    current = MessageInHand(ReceivedMessage("token", stored, message().timestamp))
     missed: list[bool] = []
 
     def elsewhere() -> None:

@@ -67,8 +67,13 @@ class CurrentMessage:
         """Whether somebody else may be handling it by now: give up what is not done yet."""
         return self._lost
 
+
+@attrs.define(eq=False)
+class MessageInHand(CurrentMessage):
+    """The same for the worker, which alone says that the lease is lost."""
+
     def lose_lease(self) -> None:
-        """Note that the lease is lost; the worker does."""
+        """Note that the lease is lost."""
         self._lost = True
 
 

@@ -13,7 +13,7 @@ import redis
 from tta_agent_coordination import policy
 from tta_agent_coordination.circuit.known import known_circuits
 from tta_agent_coordination.testing.clock import Clock
-from tta_agent_coordination.testing.faults import SCRIPTS, Fault, Faults, Kind
+from tta_agent_coordination.testing.trouble import SCRIPTS, Fault, Kind, Trouble
 from tta_agent_coordination.transport.connections import place_of
 from tta_agent_coordination.transport.deadline import remaining
 
@@ -37,7 +37,7 @@ class MovableServer(_Server):
         base: Any = super()
         base.__init__()
         self.clock = Clock(self._move)
-        self.faults = Faults(self.interrupt)
+        self.trouble = Trouble(self.interrupt)
         kind = _movable(type(self.dbs[0]), self.clock)
         self.dbs: Any = defaultdict(lambda: kind(self.lock))
         self._admin: Any = client_of(self, connection_class=_Connection)
@@ -103,9 +103,9 @@ class MovableConnection(_Connection):
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send, unless it is refused; fakeredis carries it out meanwhile."""
-        faults = self._check()
+        trouble = self._check()
         packet = b"".join([command] if isinstance(command, bytes) else command)
-        fault = self._fault = faults.next(packet)
+        fault = self._fault = trouble.next(packet)
         if fault is not None and fault.kind is Kind.REFUSED:
             self._end("the command was refused")
         base: Any = super()
@@ -134,12 +134,12 @@ class MovableConnection(_Connection):
         seconds, microseconds = divmod(round(self._server.clock.time() * 1_000_000), 1_000_000)
         return [b"%d" % seconds, b"%d" % microseconds]
 
-    def _check(self) -> Faults:
-        faults = self._server.faults
-        faults.check_alive()
-        if faults.is_down:
+    def _check(self) -> Trouble:
+        trouble = self._server.trouble
+        trouble.check_alive()
+        if trouble.is_down:
             self._end("the server is down")
-        return faults
+        return trouble
 
     def _linger(self, seconds: float) -> None:
         left = remaining()

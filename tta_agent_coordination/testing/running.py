@@ -54,7 +54,7 @@ def run_until_idle(worker: AgentWorker, *, timeout: float = DEFAULT_TIMEOUT) -> 
     end = time.monotonic() + checks.duration("timeout", timeout)
     begun_here = not worker.health().running
     worker.start()
-    tally, idle = worker.tally, False
+    tally, idle = worker.internals.tally, False
     try:
         idle, stats = _settled(worker, end)
     finally:
@@ -76,11 +76,11 @@ def _settled(worker: AgentWorker, end: float) -> tuple[bool, dict[AgentId, Inbox
     pause = threading.Event()
     while True:
         # A handler may fill an inbox that was seen empty: so none may begin while they are seen.
-        begun = worker.tally.begun
+        begun = worker.internals.tally.begun
         idle = not worker.health().busy_threads
         stats = _look(worker)
         idle = idle and not any(sum(one.ready.values()) + one.leased for one in stats.values())
-        if idle and worker.tally.begun == begun:
+        if idle and worker.internals.tally.begun == begun:
             return True, stats
         if time.monotonic() >= end:
             return False, stats
@@ -88,10 +88,10 @@ def _settled(worker: AgentWorker, end: float) -> tuple[bool, dict[AgentId, Inbox
 
 
 def _look(worker: AgentWorker) -> dict[AgentId, InboxStats]:
-    coordinator = worker.coordinator
-    for inbox in worker.inboxes:
+    coordinator, inboxes = worker.coordinator, worker.internals.inboxes
+    for inbox in inboxes:
         coordinator.recover_pending(inbox)  # what is due counts as ready
-    return {inbox: coordinator.stats(inbox) for inbox in worker.inboxes}
+    return {inbox: coordinator.stats(inbox) for inbox in inboxes}
 
 
 def _told(worker: AgentWorker, stats: dict[AgentId, InboxStats]) -> str:

@@ -64,7 +64,7 @@ class Sandbox:
         self._clients: list[Redis] = []
         self._workers: list[AgentWorker] = []
         self.clock: Clock = self._server.clock
-        self.faults: Faults = self._server.faults
+        self.faults = Faults(self._server.trouble)
         self.redis = self.client()
         self.coordinator = RedisMessageCoordinator(
             self.redis, key_prefix, **coordinator or CoordinatorOptions()
@@ -111,7 +111,7 @@ class Sandbox:
         stopped; whatever it sends from then on does not arrive, and its thread ends with it.
         """
         checks.instance_of("worker", worker, AgentWorker)
-        left = worker.abandon(self.faults.cut_off)
+        left = worker.internals.abandon(self._server.trouble.cut_off)
         self._server.interrupt()  # one may have begun to wait meanwhile
         threads.join(left, _JOIN_TIMEOUT)
         self._server.wake()  # it may have taken a wake-up with it

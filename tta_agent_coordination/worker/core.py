@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from functools import partial
 from typing import Self, cast
 
@@ -32,6 +32,7 @@ from tta_agent_coordination.worker.crew import (
     inboxes_of,
 )
 from tta_agent_coordination.worker.depths import Depths
+from tta_agent_coordination.worker.internals import CutOff, WorkerInternals
 from tta_agent_coordination.worker.loop import WorkerLoop
 from tta_agent_coordination.worker.signals import readable_on
 from tta_agent_coordination.worker.tally import Tally
@@ -201,24 +202,17 @@ class AgentWorker:
 
     @property
     def coordinator(self) -> RedisMessageCoordinator:
-        """What carries its messages; for `testing`."""
+        """What carries its messages."""
         return self._coordinator
 
     @property
-    def inboxes(self) -> list[AgentId]:
-        """What it serves: the inbox of each agent, and the shared one of its type."""
-        return inboxes_of(self._agents)
-
-    @property
-    def tally(self) -> Tally:
-        """What its handlers did since it was started; for `testing`."""
+    def internals(self) -> WorkerInternals:
+        """For this package; may change without notice."""
         crew = self._crew
-        return Tally() if crew is None else crew.tally
+        tally = Tally() if crew is None else crew.tally
+        return WorkerInternals(inboxes_of(self._agents), tally, self._abandon)
 
-    def abandon(
-        self, cut_off: Callable[[list[threading.Thread]], object]
-    ) -> list[threading.Thread]:
-        """Let go of everything as a process that is killed; for `testing`: see `Crew.abandon`."""
+    def _abandon(self, cut_off: CutOff) -> list[threading.Thread]:
         with self._changing:
             crew, self._crew = self._crew, None
             while self._registry is not None and self._listed:

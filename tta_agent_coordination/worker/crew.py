@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
@@ -18,6 +18,7 @@ from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.worker.desk import Desk, Turn
 from tta_agent_coordination.worker.fetcher import Fetcher
 from tta_agent_coordination.worker.handling import Handling
+from tta_agent_coordination.worker.internals import CutOff
 from tta_agent_coordination.worker.loop import WorkerLoop
 from tta_agent_coordination.worker.renewer import Renewer
 from tta_agent_coordination.worker.tally import Tally
@@ -164,9 +165,7 @@ class Crew:
                 if fetcher.feed.drop(agent_id):
                     fetcher.wake()
 
-    def abandon(
-        self, cut_off: Callable[[list[threading.Thread]], object]
-    ) -> list[threading.Thread]:
+    def abandon(self, cut_off: CutOff) -> list[threading.Thread]:
         """Take, release and settle nothing more; return the threads, which end by themselves.
 
         Args:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
-from tta_agent_coordination.agents.agent import CurrentMessage
+from tta_agent_coordination.agents.agent import MessageInHand
 from tta_agent_coordination.coordinator.feed import Feed
 from tta_agent_coordination.coordinator.leases import MOST_A_SCRIPT
 from tta_agent_coordination.coordinator.records import Delivery
@@ -41,7 +41,7 @@ class Task:
     begun_at: float | None = None
     finished: bool = False
     lease_lost: bool = False
-    current: CurrentMessage | None = None
+    current: MessageInHand | None = None
     inherited: bool = False
 
     @property
@@ -49,9 +49,9 @@ class Task:
         """Of its delivery."""
         return self.delivery.token
 
-    def begin(self, received: ReceivedMessage) -> CurrentMessage:
+    def begin(self, received: ReceivedMessage) -> MessageInHand:
         """Return what its handler sees."""
-        current = self.current = CurrentMessage(received)
+        current = self.current = MessageInHand(received)
         if self.lease_lost:  # before it began, or just now
             current.lose_lease()
         return current
