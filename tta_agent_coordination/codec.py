@@ -86,6 +86,12 @@ def _converter(*, detailed: bool) -> Converter:
     converter.register_structure_hook(AgentId, _agent_id)
     converter.register_unstructure_hook(datetime, to_microseconds)
     converter.register_structure_hook(datetime, _moment)
+    _teach_routing(converter)
+    _teach_messages(converter)
+    return converter
+
+
+def _teach_routing(converter: Converter) -> None:
     converter.register_unstructure_hook(
         RoutingKey,
         make_dict_unstructure_fn(RoutingKey, converter, _cattrs_omit_if_default=True),
@@ -94,6 +100,9 @@ def _converter(*, detailed: bool) -> Converter:
     converter.register_structure_hook(
         RoutingKey, make_dict_structure_fn(RoutingKey, converter, topic=as_it_is, tags=as_it_is)
     )
+
+
+def _teach_messages(converter: Converter) -> None:
     fields: dict[str, Any] = {
         name: override(rename=stored, omit_if_default=True) for name, stored in _NAMES.items()
     }
@@ -115,7 +124,6 @@ def _converter(*, detailed: bool) -> Converter:
         AgentMessage,
         make_dict_unstructure_fn(AgentMessage, converter, _cattrs_omit_if_default=True, **fields),
     )
-    return converter
 
 
 # Structuring with paths for errors takes twice as long, so it is done only when there is one.

@@ -257,18 +257,26 @@ class Play:
 
     def play(self) -> Outcome:
         """Make the faults, let everything be handled, and judge."""
-        scenario, scene = self._scenario, self._scene
         try:
             self._disturb()
         except CoordinationError as error:
             self._failures.append(f"the faults ended early: {error}")
-        over = time.monotonic()
-        self._failures += scene.crew.end("produce")
+        recovered, drained = self._settle()
+        return self._judged(recovered, drained)
+
+    def _settle(self) -> tuple[float, float]:
+        """Let everything be handled; return the seconds until all answered, and all was done."""
+        over, crew = time.monotonic(), self._scene.crew
+        self._failures += crew.end("produce")
         self._await_answers()
         recovered = time.monotonic() - over
         self._await_empty()
         drained = time.monotonic() - over
-        self._failures += scene.crew.end(*WORKERS)
+        self._failures += crew.end(*WORKERS)
+        return recovered, drained
+
+    def _judged(self, recovered: float, drained: float) -> Outcome:
+        scenario, scene = self._scenario, self._scene
         raw = look(scene.stage.console().many, self._keys, INBOX)
         self._failures += raw.faults()
         end = self._end(raw)

@@ -39,6 +39,12 @@ def add_to(commands: Commands) -> None:
         description=_DESCRIPTION,
         epilog=_STATUSES,
     )
+    _add_faults(parser)
+    _add_results(parser)
+    parser.set_defaults(run=carry_out)
+
+
+def _add_faults(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url",
         help="of a Redis or Valkey server, for faults that leave it alone; default: servers of "
@@ -58,6 +64,9 @@ def add_to(commands: Commands) -> None:
         metavar="NAME",
         help="only this one; can be repeated",
     )
+
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep",
         type=Path,
@@ -72,7 +81,6 @@ def add_to(commands: Commands) -> None:
         metavar="FILE",
         help="read such a document and write it as the table of the documentation, and end",
     )
-    parser.set_defaults(run=carry_out)
 
 
 def carry_out(arguments: argparse.Namespace) -> int:

@@ -40,6 +40,21 @@ def add_to(commands: Commands) -> None:
         "coordinator into inboxes. It can be interrupted and run again, while both are in use.",
         epilog=_STATUSES,
     )
+    _add_layouts(parser)
+    _add_ways(parser)
+    parser.add_argument("--dry-run", action="store_true", help="only look; write nothing")
+    parser.add_argument(
+        "--max-message-bytes",
+        type=message_bytes,
+        default=DEFAULT_MAX_MESSAGE_BYTES,
+        metavar="N",
+        help="as the coordinators have it that will read the inboxes; default: %(default)s",
+    )
+    add_common(parser)
+    parser.set_defaults(run=carry_out)
+
+
+def _add_layouts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from-prefix",
         required=True,
@@ -55,6 +70,9 @@ def add_to(commands: Commands) -> None:
         metavar="PREFIX",
         help="the same as --prefix",
     )
+
+
+def _add_ways(parser: argparse.ArgumentParser) -> None:
     way = parser.add_mutually_exclusive_group()
     way.add_argument(
         "--back",
@@ -67,16 +85,6 @@ def add_to(commands: Commands) -> None:
         help="the old application is stopped for good: take over its leases and what only its "
         "audit list has, and remove its subscriptions",
     )
-    parser.add_argument("--dry-run", action="store_true", help="only look; write nothing")
-    parser.add_argument(
-        "--max-message-bytes",
-        type=message_bytes,
-        default=DEFAULT_MAX_MESSAGE_BYTES,
-        metavar="N",
-        help="as the coordinators have it that will read the inboxes; default: %(default)s",
-    )
-    add_common(parser)
-    parser.set_defaults(run=carry_out)
 
 
 def carry_out(arguments: argparse.Namespace) -> int:

@@ -121,13 +121,9 @@ class Outbox:
             error = raised
             raise
         finally:
+            seconds = time.monotonic() - began_at
             self._events.tell(
-                SendEnded(
-                    begun=begun,
-                    seconds=time.monotonic() - began_at,
-                    results=tuple(results),
-                    error=error,
-                )
+                SendEnded(begun=begun, seconds=seconds, results=tuple(results), error=error)
             )
             error = None  # it has this frame
         return results

@@ -12,6 +12,7 @@ import attrs
 from tta_agent_coordination import checks, threads
 from tta_agent_coordination.agents.agent import AgentProxy
 from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
+from tta_agent_coordination.coordinator.feed import Feed
 from tta_agent_coordination.doctor.examination import evictions
 from tta_agent_coordination.errors import CoordinatorUnavailableError
 from tta_agent_coordination.identity import AgentId
@@ -76,23 +77,10 @@ class Crew:
         self._last_poll: float | None = None
         self._handling = Handling(coordinator, by_inbox, self._note_raised, loop)
         feeds = coordinator.internals.feed(list(by_inbox))
-        self._fetchers = {
-            feed: Fetcher(
-                feed,
-                self.desk,
-                options.visibility_timeout,
-                lends=len(feeds) == 1,
-                polled=self._note_poll,
-                failed=self._note_failure,
-            )
-            for feed in feeds
-        }
+        lease, lends = options.visibility_timeout, len(feeds) == 1
+        self._fetchers = {feed: self._fetcher(feed, lease, lends=lends) for feed in feeds}
         self._renewer = Renewer(
-            self.desk,
-            options.visibility_timeout,
-            options.max_handler_seconds,
-            self._note_failure,
-            coordinator.events,
+            self.desk, lease, options.max_handler_seconds, self._note_failure, coordinator.events
         )
         self._name = str(agents[0].agent_id)
         self._fetching: list[threading.Thread] = []
@@ -185,6 +173,16 @@ class Crew:
         A handler that has forked goes on in the child too, and ends there without a trace.
         """
         self.desk.disown()
+
+    def _fetcher(self, feed: Feed, lease: float, *, lends: bool) -> Fetcher:
+        return Fetcher(
+            feed,
+            self.desk,
+            lease,
+            lends=lends,
+            polled=self._note_poll,
+            failed=self._note_failure,
+        )
 
     def _handlers_end_within(self, timeout: float) -> bool:
         end = time.monotonic() + timeout

@@ -105,18 +105,7 @@ class Handling:
             task.finished, error = True, raised
             if task.inherited:
                 raise
-            failure = _failure(error)
-            if not isinstance(error, (RejectMessage, RetryLater)):  # those were meant
-                logger.warning(
-                    "a handler of %s failed: message %s, attempt %d", task.inbox,
-                    message.message_id, received.queue_message.delivery_attempts, exc_info=error,
-                    extra={
-                        "event": "handler_failed",
-                        "inbox": str(task.inbox),
-                        "message_id": message.message_id,
-                    },
-                )  # fmt: skip
-            self._give_back(agent, task, received, failure)
+            self._give_back(agent, task, received, error)
             return False
         finally:
             if begun is not None and not task.inherited:
@@ -144,8 +133,11 @@ class Handling:
         return agents[self._turns % len(agents)]
 
     def _give_back(
-        self, agent: AgentProxy, task: Task, received: ReceivedMessage, failure: _Failure
+        self, agent: AgentProxy, task: Task, received: ReceivedMessage, error: BaseException
     ) -> None:
+        failure = _failure(error)
+        if not isinstance(error, (RejectMessage, RetryLater)):  # those were meant
+            _log_raised(task.inbox, received, error)
         self._raised(str(failure))
         given = Failure(kind=failure.failure, error=str(failure), delay=failure.delay)
         outcome, died_of = task.feed.inbox.nack(task.inbox, received.token, given)
@@ -208,6 +200,15 @@ def _call(agent: AgentProxy, message: AgentMessage) -> Answer:
 def _check(message: AgentMessage, answer: object) -> None:
     if message.message_type is MessageType.REQUEST and answer is not None:
         checks.instance_of("the answer of a handler", answer, dict)
+
+
+def _log_raised(inbox: AgentId, received: ReceivedMessage, error: BaseException) -> None:
+    message_id = received.message.message_id
+    logger.warning(
+        "a handler of %s failed: message %s, attempt %d", inbox, message_id,
+        received.queue_message.delivery_attempts, exc_info=error,
+        extra={"event": "handler_failed", "inbox": str(inbox), "message_id": message_id},
+    )  # fmt: skip
 
 
 def _failure(error: BaseException) -> _Failure:
