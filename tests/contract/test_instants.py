@@ -7,6 +7,7 @@ import pytest
 
 from tests.contract.conftest import Make, Raw
 from tests.contract.given import FAILED, LONG, SENDER, WORKER, drain, message, send, take
+from tests.support.raw_inbox import places_of
 from tests.support.servers import Client
 from tests.support.stopped_clock import MICROSECOND, START, Clock
 from tta_agent_coordination import (
@@ -273,7 +274,7 @@ def test_a_retry_is_at_once_or_delayed_however_little(
     [result] = send(coordinator, 1)
     assert coordinator.nack(WORKER, take(coordinator).token, delay=delay) is LeaseOutcome.DONE
 
-    assert raw().places_of(result.message_id) == [place]
+    assert places_of(raw(), result.message_id) == [place]
 
 
 def test_the_age_of_the_oldest_is_exact(coordinator: RedisMessageCoordinator, clock: Clock) -> None:

@@ -8,6 +8,7 @@ import pytest
 from tests.contract.conftest import Later, Make, Raw
 from tests.contract.given import FAILED, LONG, ONE, SENDER, WORKER, message, send, take
 from tests.support.backends import Backend
+from tests.support.raw_inbox import places_of
 from tta_agent_coordination import MessageType, RedisMessageCoordinator
 from tta_agent_coordination.proxy import FaultProxy
 
@@ -93,7 +94,7 @@ def test_after_each_move_the_message_is_in_one_place(
 
     inbox = raw()
     assert list(inbox.faults()) == []
-    assert inbox.places_of(sent.message_id) == move.ends_in
+    assert places_of(inbox, sent.message_id) == move.ends_in
 
 
 def test_what_dies_of_its_last_lease_is_in_one_place(make: Make, later: Later, raw: Raw) -> None:
@@ -102,7 +103,7 @@ def test_what_dies_of_its_last_lease_is_in_one_place(make: Make, later: Later, r
     take(coordinator, lease=10)
     later(11)
     assert coordinator.receive(WORKER) is None
-    assert raw().places_of(sent.message_id) == ["dead"]
+    assert places_of(raw(), sent.message_id) == ["dead"]
     assert list(raw().faults()) == []
 
 

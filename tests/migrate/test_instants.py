@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.migrate.old import OldInbox
-from tests.support.raw_inbox import look
+from tests.support.raw_inbox import look, places_of
 from tests.support.servers import Client
 from tests.support.stopped_clock import START, Clock
 from tta_agent_coordination import AgentId, RedisMessageCoordinator
@@ -125,7 +125,7 @@ def test_what_is_due_later_is_delayed_and_told_to_who_waits_if_it_is_soon(
 ) -> None:
     schedule(bare, "raw")
     assert bare.move(entry("normal", "raw", due=START + due)) == [MOVED]
-    assert look(bare.client, bare.prefix, WORKER).places_of("message-1") == [place]
+    assert places_of(look(bare.client, bare.prefix, WORKER), "message-1") == [place]
     assert bare.is_awake == awake
     if due:
         assert bare.zset("delayed") == {"message-1": START + due}
@@ -291,7 +291,7 @@ def test_what_is_in_somebodys_hands_or_was_since_stays(
 ) -> None:
     hold(bare, place, attempts, score)
     assert bare.back(back("normal")) == [GONE]
-    assert look(bare.client, bare.prefix, WORKER).places_of("message-1") == [place]
+    assert places_of(look(bare.client, bare.prefix, WORKER), "message-1") == [place]
     assert not bare.client.exists(*bare.old.message_keys)
 
 

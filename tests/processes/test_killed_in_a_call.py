@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.calls import CALLS, INBOX, INBOXES, OTHER, Call
-from tests.support.raw_inbox import look
+from tests.support.raw_inbox import look, places_of
 from tests.support.servers import LocalServer, binary_of
 from tests.support.waiting import eventually
 from tta_agent_coordination import AgentId, RedisMessageCoordinator
@@ -91,7 +91,7 @@ class Theatre:
             raw = look(self._server.admin, prefix, agent_id)
             assert not list(raw.faults())
             for message_id in raw.messages | raw.dead:
-                assert len(raw.places_of(message_id)) == 1
+                assert len(places_of(raw, message_id)) == 1
             found |= {(agent_id, place, i) for place in PLACES for i in getattr(raw, place)}
         return frozenset(found)
 

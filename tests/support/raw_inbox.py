@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tests.support.servers import Client
 from tta_agent_coordination.chaos import raw_inbox
-from tta_agent_coordination.chaos.raw_inbox import RawInbox
+from tta_agent_coordination.chaos.raw_inbox import PLACES, RawInbox
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.keys import Keys
 
@@ -19,3 +19,8 @@ def look(client: Client, prefix: str, agent_id: AgentId) -> RawInbox:
         return pipe.execute()
 
     return raw_inbox.look(ask, Keys(prefix), agent_id)
+
+
+def places_of(inbox: RawInbox, message_id: str) -> list[str]:
+    """Return where a message is; guarantee 2.3 allows one place at most."""
+    return [place for place in PLACES if message_id in getattr(inbox, place)]

@@ -38,8 +38,3 @@ def test_each_fault_is_told(raw: RawInbox, fault: str) -> None:
     [told] = raw.faults()
 
     assert fault in told
-
-
-def test_a_message_is_where_its_id_is() -> None:
-    assert WELL.places_of("d") == ["dead"]
-    assert WELL.places_of("gone") == []

@@ -274,7 +274,7 @@ def test_the_reader_of_replies_ends_when_nothing_is_expected(
     serve(Scripted(), coordinator)
     for _ in range(2):
         coordinator.request(ASKER, OWN, {}, timeout=5.0)
-        eventually(lambda: not coordinator._requests._replies().is_read)
+        eventually(lambda: coordinator._requests._replies()._reader is None)
 
 
 @pytest.mark.guarantee("4.5")

@@ -50,10 +50,6 @@ class RawInbox:
         """Every id that is ready, delayed or leased, as often as it is."""
         return sorted([*self.ready, *self.delayed, *self.leased])
 
-    def places_of(self, message_id: str) -> list[str]:
-        """Return where a message is; guarantee 2.3 allows one place at most."""
-        return [place for place in PLACES if message_id in getattr(self, place)]
-
     def faults(self) -> Iterator[str]:
         """Say what is wrong with the keys."""
         if self.unfinished != sorted(self.messages):

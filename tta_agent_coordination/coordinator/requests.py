@@ -62,11 +62,6 @@ class _Replies:
         if closed:
             self._closed.set()
 
-    @property
-    def is_read(self) -> bool:
-        """Whether the reader runs."""
-        return self._reader is not None
-
     def expect(self, request_id: str) -> Pending:
         """Return what the reply to this request is put into, until it is forgotten.
 
