@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast, overload
 
 from tta_agent_coordination import checks
+from tta_agent_coordination.aio.adapter import Adapter
 from tta_agent_coordination.aio.pool import DEFAULT_MAX_WORKERS, Pool
 from tta_agent_coordination.circuit.blocks import Blocks
 from tta_agent_coordination.circuit.config import (
@@ -29,7 +30,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class AsyncCircuitBreaker:
+class AsyncCircuitBreaker(Adapter[CircuitBreaker]):
     """Guards calls to a service that may fail, for asyncio.
 
     Use it as a decorator, as ``async with breaker:``, or through `call`. It decides and counts as
@@ -37,6 +38,8 @@ class AsyncCircuitBreaker:
     Coroutine functions run where they are awaited; ordinary ones, which would hold the event loop
     up, in threads of the adapter's own. A call that is cancelled is not counted.
     """
+
+    _name = "breaker"
 
     def __init__(self, breaker: CircuitBreaker, *, max_workers: int = DEFAULT_MAX_WORKERS) -> None:
         """Make an adapter; no thread runs before the first call.
@@ -49,10 +52,9 @@ class AsyncCircuitBreaker:
             TypeError, ValueError: An argument is wrong.
         """
         self._breaker = checks.instance_of("breaker", breaker, CircuitBreaker)
-        self._pool = Pool("breaker", max_workers)
+        super().__init__(breaker, max_workers=max_workers)
         self._functions = Pool("guarded", max_workers)
         self._blocks = Blocks()
-        self._owns = False
 
     @classmethod
     def from_url(
@@ -71,17 +73,16 @@ class AsyncCircuitBreaker:
 
         The arguments are those of `CircuitBreaker.from_url` and of the constructor.
         """
-        options: dict[str, Any] = {"refresh": refresh, "call_timeout": call_timeout}
         breaker = CircuitBreaker.from_url(
-            url, name, config, key_prefix, listeners=listeners, **options
+            url,
+            name,
+            config,
+            key_prefix,
+            refresh=refresh,
+            call_timeout=call_timeout,
+            listeners=listeners,
         )
-        adapter = cls(breaker, max_workers=max_workers)
-        adapter._owns = True
-        return adapter
-
-    def __repr__(self) -> str:
-        """Name the breaker."""
-        return f"<{type(self).__name__} of {self._breaker!r}>"
+        return cls._owning(breaker, max_workers)
 
     @property
     def breaker(self) -> CircuitBreaker:
@@ -226,12 +227,11 @@ class AsyncCircuitBreaker:
         A breaker that `from_url` made is closed, too. This does not close the circuit: `reset`
         does.
         """
-        await self._pool.close(self._shut_down)
+        await super().close()
 
-    def _shut_down(self) -> None:
+    def _end(self) -> None:
         self._functions.shut_down()
-        if self._owns:
-            self._breaker.close()
+        super()._end()
 
     def _runner(self, func: Callable[P, Any]) -> Callable[P, Coroutine[Any, Any, Any]]:
         """Return how to call `func` without holding up the loop."""

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Self, Unpack
 
 from tta_agent_coordination import checks
-from tta_agent_coordination.aio.pool import DEFAULT_MAX_WORKERS, Pool
+from tta_agent_coordination.aio.adapter import ClosingAdapter
+from tta_agent_coordination.aio.pool import DEFAULT_MAX_WORKERS
 from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
 from tta_agent_coordination.delivery import (
     DeadLetter,
@@ -23,7 +24,7 @@ from tta_agent_coordination.message import AgentMessage, FailureType, MessageTyp
 from tta_agent_coordination.policy import CoordinatorOptions
 
 
-class AsyncMessageCoordinator:
+class AsyncMessageCoordinator(ClosingAdapter[RedisMessageCoordinator]):
     """Carries messages between agents, for asyncio.
 
     Every method does, returns and raises what the one of the same name of `MessageCoordinator`
@@ -33,6 +34,8 @@ class AsyncMessageCoordinator:
     A cancelled call that was begun goes on to its end in its thread: what it sent may be stored.
     But a cancelled ``receive`` gives back what it won, and a cancelled ``request`` is taken back.
     """
+
+    _name = "coordinator"
 
     def __init__(
         self, coordinator: RedisMessageCoordinator, *, max_workers: int = DEFAULT_MAX_WORKERS
@@ -48,8 +51,7 @@ class AsyncMessageCoordinator:
             TypeError, ValueError: An argument is wrong.
         """
         self._coordinator = checks.instance_of("coordinator", coordinator, RedisMessageCoordinator)
-        self._pool = Pool("coordinator", max_workers)
-        self._owns = False
+        super().__init__(coordinator, max_workers=max_workers)
 
     @classmethod
     def from_url(
@@ -71,20 +73,14 @@ class AsyncMessageCoordinator:
         Raises:
             ConfigurationError: The URL is of none of the forms there are.
         """
-        adapter = cls(
-            RedisMessageCoordinator.from_url(url, key_prefix, **options), max_workers=max_workers
+        return cls._owning(
+            RedisMessageCoordinator.from_url(url, key_prefix, **options), max_workers
         )
-        adapter._owns = True
-        return adapter
 
     @property
     def coordinator(self) -> RedisMessageCoordinator:
         """The coordinator that does the work, for example for an `AgentWorker`."""
         return self._coordinator
-
-    def __repr__(self) -> str:
-        """Name the coordinator."""
-        return f"<{type(self).__name__} of {self._coordinator!r}>"
 
     async def send_message(
         self, sender: AgentId, recipient: AgentId, message: AgentMessage, *, delay: float = 0.0
@@ -301,22 +297,3 @@ class AsyncMessageCoordinator:
     async def check(self) -> Report:
         """Look at every server and at this process for what endangers the guarantees."""
         return await self._pool.run(self._coordinator.check)
-
-    async def close(self) -> None:
-        """Let calls that wait fail and short ones finish, and end the threads.
-
-        A coordinator that `from_url` made is closed, too. Safe to repeat.
-        """
-        await self._pool.close(self._close_coordinator)
-
-    async def __aenter__(self) -> Self:
-        """Return itself; closed at the end of the ``async with``."""
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Close."""
-        await self.close()
-
-    def _close_coordinator(self) -> None:
-        if self._owns:
-            self._coordinator.close()

@@ -9,7 +9,8 @@ from typing import Any, Self, Unpack
 
 from tta_agent_coordination import checks
 from tta_agent_coordination.agents.record import AgentRecord, RegistryEvent
-from tta_agent_coordination.aio.pool import DEFAULT_MAX_WORKERS, Pool
+from tta_agent_coordination.aio.adapter import ClosingAdapter
+from tta_agent_coordination.aio.pool import DEFAULT_MAX_WORKERS
 from tta_agent_coordination.errors import ConfigurationError
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.interfaces import MessageCoordinator
@@ -20,7 +21,7 @@ from tta_agent_coordination.registry.options import RegistryOptions
 from tta_agent_coordination.registry.recovery import Hook, RecoverySummary
 
 
-class AsyncAgentRegistry:
+class AsyncAgentRegistry(ClosingAdapter[RedisAgentRegistry]):
     """Knows which agents there are, for asyncio.
 
     Every method does, returns and raises what the one of the same name of `AgentRegistry` does.
@@ -28,6 +29,8 @@ class AsyncAgentRegistry:
     are given to it: they are ordinary functions. Any number of event loops may use one adapter. A
     cancelled call that was begun goes on to its end.
     """
+
+    _name = "registry"
 
     def __init__(
         self, registry: RedisAgentRegistry, *, max_workers: int = DEFAULT_MAX_WORKERS
@@ -42,8 +45,7 @@ class AsyncAgentRegistry:
             TypeError, ValueError: An argument is wrong.
         """
         self._registry = checks.instance_of("registry", registry, RedisAgentRegistry)
-        self._pool = Pool("registry", max_workers)
-        self._owns = False
+        super().__init__(registry, max_workers=max_workers)
 
     @classmethod
     def from_url(
@@ -65,20 +67,12 @@ class AsyncAgentRegistry:
         Raises:
             ConfigurationError: The URL is of none of the forms there are.
         """
-        adapter = cls(
-            RedisAgentRegistry.from_url(url, key_prefix, **options), max_workers=max_workers
-        )
-        adapter._owns = True
-        return adapter
+        return cls._owning(RedisAgentRegistry.from_url(url, key_prefix, **options), max_workers)
 
     @property
     def registry(self) -> RedisAgentRegistry:
         """The registry that does the work, for example for an `AgentWorker`."""
         return self._registry
-
-    def __repr__(self) -> str:
-        """Name the registry."""
-        return f"<{type(self).__name__} of {self._registry!r}>"
 
     async def register(self, agent: Registrable) -> AgentRecord:
         """Register an agent of this process, in place of any earlier one of the same id."""
@@ -202,25 +196,6 @@ class AsyncAgentRegistry:
         """Add what is called when another process took over, or ended, an agent of this one."""
         _ordinary("callback", callback)
         await self._pool.run(self._registry.on_superseded, callback)
-
-    async def close(self) -> None:
-        """End each `watch`, let calls under way finish, and end the threads.
-
-        A registry that `from_url` made is closed, too. Safe to repeat.
-        """
-        await self._pool.close(self._close_registry)
-
-    async def __aenter__(self) -> Self:
-        """Return itself; closed at the end of the ``async with``."""
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Close."""
-        await self.close()
-
-    def _close_registry(self) -> None:
-        if self._owns:
-            self._registry.close()
 
 
 def _ordinary(name: str, callback: object) -> None:
