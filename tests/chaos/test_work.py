@@ -21,9 +21,10 @@ from tta_agent_coordination import (
     LeaseOutcome,
 )
 from tta_agent_coordination.chaos.history import Event, read_all
+from tta_agent_coordination.chaos.produce import send
 from tta_agent_coordination.chaos.serve import WatchedCoordinator, WatchedFeed
 from tta_agent_coordination.chaos.settings import INBOX, LEASE, PRODUCER, Settings
-from tta_agent_coordination.chaos.work import Work, send
+from tta_agent_coordination.chaos.work import Work
 from tta_agent_coordination.coordinator.leases import Failure
 from tta_agent_coordination.coordinator.records import Delivery
 

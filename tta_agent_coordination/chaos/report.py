@@ -100,9 +100,6 @@ def causes(matrix: Matrix) -> Mapping[Cause, int]:
     return {cause: number for cause, number in counted.items() if number}
 
 
-# JSON -----------------------------------------------------------------------------------------
-
-
 def to_json(matrix: Matrix) -> str:
     """Return it as one JSON document, under the names of the fields."""
     document = cattrs.unstructure(matrix)
@@ -121,9 +118,6 @@ def from_json(text: str) -> Matrix:
         return cattrs.structure(json.loads(text), Matrix)
     except (cattrs.BaseValidationError, TypeError, KeyError) as error:
         raise ValueError(f"it is no report of this command: {type(error).__name__}") from error
-
-
-# Markdown -------------------------------------------------------------------------------------
 
 
 def markdown(matrix: Matrix) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from tta_agent_coordination.chaos.consume import consume
+from tta_agent_coordination.chaos.produce import produce
 from tta_agent_coordination.chaos.serve import serve
 from tta_agent_coordination.chaos.settings import Settings
-from tta_agent_coordination.chaos.work import Work, consume, produce
+from tta_agent_coordination.chaos.work import Work
 
 ROLES = {"produce": produce, "consume": consume, "serve": serve}
 

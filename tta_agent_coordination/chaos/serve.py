@@ -16,9 +16,10 @@ from tta_agent_coordination import (
     RetryLater,
     current_message,
 )
+from tta_agent_coordination.chaos.consume import have_effect
 from tta_agent_coordination.chaos.history import UNCERTAIN
 from tta_agent_coordination.chaos.settings import INBOX, LEASE
-from tta_agent_coordination.chaos.work import Work, have_effect
+from tta_agent_coordination.chaos.work import Work
 from tta_agent_coordination.coordinator.feed import Acks, Feed, Fetched, Refused
 from tta_agent_coordination.coordinator.inbox import Inbox
 from tta_agent_coordination.coordinator.internals import CoordinatorInternals

@@ -1,4 +1,4 @@
-"""What producers and consumers do, each in a process of its own."""
+"""What every process of a run has: its coordinator, its diary and its dice."""
 
 from __future__ import annotations
 
@@ -7,19 +7,14 @@ import os
 import random
 import signal
 import threading
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NoReturn, Self, TypeVar
 
 from tta_agent_coordination import (
-    AgentMessage,
     CoordinatorUnavailableError,
-    FailureType,
     LeaseOutcome,
-    MessagePriority,
     ReceivedMessage,
     RedisMessageCoordinator,
 )
@@ -28,22 +23,17 @@ from tta_agent_coordination.chaos.settings import (
     INBOX,
     LEASE,
     OPTIONS,
-    PRODUCER,
     REPLICATED,
     Settings,
 )
 
 C = TypeVar("C", bound=RedisMessageCoordinator)
 
-SHORT_HANDLER, LONG_HANDLER = 0.01, 0.3 * LEASE
-"""Seconds before an effect, and again between the effect and its ack, at most."""
-LONG_SHARE = 0.04
-"""Of the messages that take long: somebody who is killed or stopped holds one of them."""
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MOST_FORKS = 2
 _WAIT = 0.3
-_PAUSE = 0.05
+PAUSE = 0.05
+"""Seconds before something is tried again while the server is away."""
 
 
 class ForkedError(Exception):
@@ -99,8 +89,6 @@ class Work:
         for pid in self._forked:
             os.waitpid(pid, 0)
 
-    # Forking ---------------------------------------------------------------------------------
-
     def _ask_fork(self, _number: int, _frame: object) -> None:
         self._fork_asked = True
 
@@ -127,14 +115,12 @@ class Work:
         self.diary = Diary(Path(self.settings.folder), self.name)
         raise ForkedError
 
-    # Consuming -------------------------------------------------------------------------------
-
     def receive(self, most: int) -> list[ReceivedMessage]:
         """Receive up to so many messages, none when the server is away."""
         try:
             received = self.coordinator.receive_many(INBOX, most, LEASE, wait=_WAIT)
         except CoordinatorUnavailableError:
-            self.wait(_PAUSE)
+            self.wait(PAUSE)
             return []
         for position, item in enumerate(received):
             self.note_delivery(item, LEASE, position)
@@ -167,7 +153,7 @@ class Work:
                 outcome = call()
             except CoordinatorUnavailableError:
                 self.diary.write("settled", message_id, **known, outcome=UNCERTAIN)
-                self._pause.wait(_PAUSE)
+                self._pause.wait(PAUSE)
             else:
                 self.diary.write("settled", message_id, **known, outcome=outcome.name)
                 return outcome
@@ -175,82 +161,3 @@ class Work:
     def ack(self, item: ReceivedMessage) -> LeaseOutcome:
         """Finish a message."""
         return self.settle("ack", item, lambda: self.coordinator.ack(INBOX, item.token))
-
-
-def produce(work: Work) -> None:
-    """Send message after message, each until it is confirmed."""
-    number = 0
-    while work.go_on():
-        number += 1
-        with suppress(ForkedError):
-            message = AgentMessage(
-                PRODUCER,
-                INBOX,
-                {"number": number, "long": work.dice.random() < LONG_SHARE},
-                message_id=f"{work.name}-{number:06}",
-                priority=work.dice.choice(list(MessagePriority)),
-            )
-            send(work, message)
-            work.wait(work.dice.uniform(0.002, 0.02))
-
-
-def send(work: Work, message: AgentMessage) -> None:
-    """Send one message until it is confirmed, or this process is told to finish."""
-    known = {"priority": message.priority.value}
-    while work.go_on():
-        work.fork_if_asked()
-        work.diary.write("sending", message.message_id, **known)
-        try:
-            result = work.coordinator.send_message(PRODUCER, INBOX, message)
-        except CoordinatorUnavailableError:
-            work.diary.write("uncertain", message.message_id, **known)
-        else:
-            if result.delivered and (result.replicas or 0) < work.settings.replicas:
-                work.diary.write("unreplicated", message.message_id, **known)
-            elif result.delivered:
-                outcome = "duplicate" if result.duplicate else "stored"
-                work.diary.write("sent", message.message_id, **known, outcome=outcome)
-                return
-            else:
-                work.diary.write("refused", message.message_id, **known)
-        work.wait(_PAUSE)
-
-
-def consume(work: Work) -> None:
-    """Receive and do, by the dice, all that can be done with a message."""
-    while work.go_on():
-        with suppress(ForkedError):
-            received = work.receive(work.dice.randint(1, 4))
-            leased_at = time.monotonic()
-            for item in received:
-                work.fork_if_asked()
-                _handle(work, item, leased_at)
-        with suppress(ForkedError):
-            work.fork_if_asked()
-
-
-def _handle(work: Work, item: ReceivedMessage, leased_at: float) -> None:
-    coordinator, chance, token = work.coordinator, work.dice.random(), item.token
-    if chance < 0.04:
-        work.settle("nack", item, lambda: coordinator.nack(INBOX, token, error="busy"))
-    elif chance < 0.05:
-        work.settle("nack", item, lambda: coordinator.nack(INBOX, token, FailureType.PERMANENT))
-    elif chance < 0.08:
-        work.settle("release", item, lambda: coordinator.release(INBOX, token))
-    elif chance < 0.09:
-        return  # forgotten: its lease passes
-    else:
-        if chance < 0.12 or time.monotonic() - leased_at > LEASE / 3:
-            work.settle("extend", item, lambda: coordinator.extend(INBOX, token, LEASE), LEASE)
-        have_effect(work, item)
-        work.ack(item)
-
-
-def have_effect(work: Work, item: ReceivedMessage) -> None:
-    """Take some time, write down the effect, and take some time again."""
-    message_id, token = item.message.message_id, item.token
-    longest = LONG_HANDLER if item.message.payload["long"] else SHORT_HANDLER
-    work.diary.write("begun", message_id, token=token)
-    time.sleep(work.dice.uniform(0.0, longest))
-    work.diary.write("handled", message_id, token=token)
-    time.sleep(work.dice.uniform(0.0, longest))
