@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import OwnServers
 from tests.proxy.given import SHORT, received
-from tta_agent_coordination.proxy import FaultProxy, core
+from tta_agent_coordination.proxy import FaultProxy, relay
 from tta_agent_coordination.proxy.link import End
 from tta_agent_coordination.proxy.resp import take_frame
 
@@ -29,7 +29,7 @@ def test_a_proxy_whose_thread_hangs_says_so(
 ) -> None:
     go_on = threading.Event()
     proxy.drop_reply_of(lambda _command: go_on.wait(10.0))
-    monkeypatch.setattr(core, "CALL_TIMEOUT", 0.1)
+    monkeypatch.setattr(relay, "CALL_TIMEOUT", 0.1)
     wire.sendall(b"PING\r\n")
     proxy.wait_for("PING")
 
@@ -43,7 +43,7 @@ def test_a_proxy_whose_thread_hangs_says_so(
 def test_a_client_that_left_before_it_was_accepted_does_no_harm(proxy: FaultProxy) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         nobody.setblocking(False)
-        proxy._accept(nobody, proxy.servers[0], selectors.EVENT_READ)
+        proxy._relay._accept(nobody, proxy.servers[0], selectors.EVENT_READ)
 
     assert proxy.connections == 0
 
