@@ -119,8 +119,9 @@ def main() -> None:
             while coordinator.stats(PRINTER).dead < 3:
                 time.sleep(0.02)
 
-            printer.paper, printer.warm = 100, True
-            sort_out(coordinator)
+        sort_out(coordinator)
+        printer.paper, printer.warm = 100, True
+        with AgentWorker(printer, coordinator, threads=1):
             while unfinished(coordinator):
                 time.sleep(0.02)
 
