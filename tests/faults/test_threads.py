@@ -17,6 +17,7 @@ from tests.faults.calls import INBOX, OTHER, SENDER, message
 from tests.faults.conftest import Coordinators
 from tests.faults.test_breaker_opens import in_threads, open_breaker
 from tests.support.backends import Backend
+from tests.support.strikes import striking
 from tests.support.waiting import SLACK, eventually
 from tta_agent_coordination import (
     ConfigurationError,
@@ -24,6 +25,7 @@ from tta_agent_coordination import (
     RedisMessageCoordinator,
 )
 from tta_agent_coordination.proxy import FaultProxy
+from tta_agent_coordination.transport.deadline import until
 
 
 @contextmanager
@@ -212,6 +214,23 @@ def test_a_connection_whose_opening_was_interrupted_is_not_used(
     in_db_1, in_db_0 = backend.client(db=1), backend.client()
     assert in_db_1.unlink(*in_db_1.keys(f"{key_prefix}*"))
     assert not in_db_0.keys(f"{key_prefix}*")
+
+
+@pytest.mark.guarantee("2.13")
+@pytest.mark.backend("valkey")
+@pytest.mark.parametrize("event", ["call", "return"])
+@pytest.mark.parametrize("method", [until.__enter__, until.__exit__])
+def test_ctrl_c_where_a_deadline_begins_or_ends_bounds_no_later_call(
+    through_proxy: Coordinators, method: Callable[..., None], event: str
+) -> None:
+    coordinator = through_proxy(call_timeout=0.3)
+    coordinator.stats(INBOX)
+
+    with striking(method, event):
+        coordinator.stats(INBOX)
+    threading.Event().wait(0.15)  # the deadline of the attempt has passed
+
+    assert coordinator.stats(INBOX).dead == 0
 
 
 @pytest.mark.guarantee("2.13")

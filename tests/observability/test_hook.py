@@ -2,10 +2,12 @@
 
 import logging
 import threading
+from collections.abc import Callable
 
 import pytest
 
 from tests.observability.given import ONE, Recorder
+from tests.support.strikes import striking
 from tta_agent_coordination.events import (
     AgentSuperseded,
     Events,
@@ -133,6 +135,47 @@ def test_what_is_held_is_told_after_an_error_too(events: Events, recorder: Recor
 
     with pytest.raises(OSError, match="for the test"):
         fails()
+
+    assert recorder.events == [TOLD]
+
+
+@pytest.mark.guarantee("2.13")
+@pytest.mark.parametrize("event", ["call", "line", "return"])
+@pytest.mark.parametrize("method", [held.__enter__, held.__exit__])
+def test_what_ctrl_c_leaves_held_is_told_with_what_happens_next(
+    method: Callable[..., None], event: str, events: Events, recorder: Recorder
+) -> None:
+    second = HeartbeatsRecovered()
+    with striking(method, event), held():
+        events.tell(TOLD)
+
+    events.tell(second)
+
+    before_it = [] if method is held.__enter__ else [TOLD]
+    assert recorder.events == [*before_it, second]
+
+
+@pytest.mark.guarantee("2.13")
+def test_what_ctrl_c_leaves_held_is_told_before_the_next_is_held(
+    events: Events, recorder: Recorder
+) -> None:
+    with striking(held.__exit__, "call"), held():
+        events.tell(TOLD)
+
+    with held():
+        assert recorder.events == [TOLD]
+
+
+@pytest.mark.guarantee("2.13")
+@pytest.mark.parametrize("skip", range(6))
+def test_ctrl_c_while_observers_are_told_silences_no_later_event(
+    skip: int, events: Events, recorder: Recorder
+) -> None:
+    with striking(Events.tell, "line", skip=skip):
+        events.tell(TOLD)
+    recorder.events.clear()
+
+    events.tell(TOLD)
 
     assert recorder.events == [TOLD]
 

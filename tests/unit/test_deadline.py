@@ -3,12 +3,13 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.support.strikes import striking
 from tests.support.waiting import SLACK
-from tta_agent_coordination.transport.deadline import DeadlineSocket, remaining, until
+from tta_agent_coordination.transport.deadline import DeadlineSocket, remaining, until, within
 
 
 @pytest.fixture
@@ -38,14 +39,52 @@ def test_what_is_left_shrinks_to_a_millisecond_and_then_it_is_over() -> None:
     assert remaining() is None
 
 
-def test_an_inner_deadline_may_be_nearer_but_not_farther() -> None:
+def test_that_of_a_part_may_be_nearer_but_not_farther() -> None:
+    now = time.monotonic()
+    with until(now + 10.0):
+        with within(now + 99.0):
+            assert (remaining() or 99.0) <= 10.0
+        with within(now + 1.0):
+            assert (remaining() or 99.0) <= 1.0
+        assert (remaining() or 0.0) > 9.0
+    with within(now + 10.0):
+        assert (remaining() or 99.0) <= 10.0
+
+
+def test_a_call_of_a_signal_handler_has_its_own_and_leaves_that_of_the_call_it_interrupts() -> None:
     now = time.monotonic()
     with until(now + 10.0):
         with until(now + 99.0):
-            assert (remaining() or 99.0) <= 10.0
-        with until(now + 1.0):
-            assert (remaining() or 99.0) <= 1.0
-        assert (remaining() or 0.0) > 9.0
+            assert (remaining() or 0.0) > 90.0
+        assert 9.0 < (remaining() or 0.0) <= 10.0
+
+
+@pytest.mark.guarantee("2.13")
+@pytest.mark.parametrize("event", ["call", "line", "return"])
+@pytest.mark.parametrize("method", [until.__enter__, until.__exit__])
+@pytest.mark.parametrize("left", [-1.0, 50.0])
+def test_what_ctrl_c_leaves_in_force_does_not_bound_the_next_call(
+    method: Callable[..., None], event: str, left: float
+) -> None:
+    began = time.monotonic()
+    with striking(method, event), until(began + left):
+        pass
+
+    with until(began + 100.0):
+        assert 90.0 < (remaining() or 0.0) <= 100.0
+    with until(began - 1.0), pytest.raises(TimeoutError):
+        remaining()
+
+
+@pytest.mark.parametrize("method", [until.__enter__, until.__exit__])
+def test_what_ctrl_c_leaves_in_force_is_gone_after_the_next_call_when_it_has_passed(
+    method: Callable[..., None],
+) -> None:
+    with striking(method, "return"), until(time.monotonic() - 1.0):
+        pass
+    with until(time.monotonic() + 1.0):
+        pass
+    assert remaining() is None
 
 
 def test_a_deadline_is_forgotten_though_the_block_raises() -> None:

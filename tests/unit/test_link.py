@@ -20,7 +20,7 @@ from tests.support.waiting import eventually
 from tta_agent_coordination.errors import ConfigurationError, CoordinatorUnavailableError
 from tta_agent_coordination.proxy import FaultProxy
 from tta_agent_coordination.transport import gate as gate_module
-from tta_agent_coordination.transport.bounded import alone, bounded
+from tta_agent_coordination.transport.bounded import bounded
 from tta_agent_coordination.transport.cluster import ClusterAddress, ClusterRoute
 from tta_agent_coordination.transport.connections import Route, ServerRoute, route_to
 from tta_agent_coordination.transport.deadline import DeadlineSocket, until
@@ -239,15 +239,6 @@ def test_a_connection_that_breaks_off_while_it_opens_is_closed(
     with pytest.raises(KeyboardInterrupt):
         connection.connect()
     assert connection._sock is None
-
-
-def test_who_waits_for_another_thread_to_connect_waits_until_the_deadline() -> None:
-    lock = threading.Lock()
-    with alone(lock):
-        assert lock.locked()
-        with until(time.monotonic() + 0.05), pytest.raises(redis.TimeoutError), alone(lock):
-            pass
-    assert not lock.locked()
 
 
 # Life cycle ----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Protocol
 
@@ -18,9 +19,27 @@ Observer = Callable[[Event], object]
 class _Thread(threading.local):
     telling = False
     held: list[tuple[Events, Event]] | None = None
+    holder: Callable[[], held | None]
 
 
 _thread = _Thread()
+
+
+def _held() -> list[tuple[Events, Event]] | None:
+    """Return what is held in this thread, once what a ``with`` left that was cut short is told.
+
+    Ctrl-C at the end of its `__enter__`, or at the start of its `__exit__`, keeps Python from
+    calling the latter; then nothing refers to the holder any more.
+    """
+    if _thread.held is not None and _thread.holder() is None:
+        _tell_held()
+    return _thread.held
+
+
+def _tell_held() -> None:
+    held, _thread.held = _thread.held or [], None
+    for events, event in held:
+        events.tell(event)
 
 
 class Events:
@@ -52,11 +71,12 @@ class Events:
         """Tell every observer; ask before whether there are any, and make no event if not."""
         if _thread.telling:
             return
-        if _thread.held is not None:
-            _thread.held.append((self, event))
+        held = _held()
+        if held is not None:
+            held.append((self, event))
             return
-        _thread.telling = True
         try:
+            _thread.telling = True
             for observer in self.observers:
                 self._tell(observer, event)
         finally:
@@ -92,17 +112,14 @@ class held:  # noqa: N801 - read as a statement: with held()
 
     def __enter__(self) -> None:
         """Begin, unless an outer one has begun."""
-        self._outer = _thread.held
-        if self._outer is None:
-            _thread.held = []
+        self._outermost = _held() is None
+        if self._outermost:
+            _thread.holder, _thread.held = weakref.ref(self), []
 
     def __exit__(self, *_: object) -> None:
         """Tell it."""
-        if self._outer is not None:
-            return
-        held, _thread.held = _thread.held or [], None
-        for events, event in held:
-            events.tell(event)
+        if self._outermost:
+            _tell_held()
 
 
 class Observable(Protocol):

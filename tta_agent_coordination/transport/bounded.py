@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tta_agent_coordination.transport.deadline import DeadlineSocket, remaining
+
+T = TypeVar("T")
 
 # What a client may bring that the gate decides instead, or that ties it to its own pool.
 _NOT_TAKEN = frozenset({
@@ -121,13 +122,19 @@ def speaks_tls(kind: type[Any]) -> bool | None:
     return False if issubclass(kind, redis.Connection) and not is_fake(kind) else None
 
 
-@contextmanager
-def alone(lock: threading.Lock) -> Generator[None]:
-    """Hold a lock, waiting for it no longer than the deadline of the call allows."""
+def alone(lock: threading.Lock, action: Callable[[], T]) -> T:
+    """Do something under a lock, waiting for it no longer than the deadline of the call allows.
+
+    No context manager: Ctrl-C at the start of an ``__exit__`` would leave the lock held for ever.
+    Python runs signal handlers between two calls, so one call takes the lock and notes it.
+    """
     left = remaining()
-    if not lock.acquire(timeout=-1 if left is None else left):
-        raise redis.TimeoutError("Timeout waiting for another thread to connect")
+    held: list[bool] = []
     try:
-        yield
+        held.extend(map(lock.acquire, (True,), (-1 if left is None else left,)))
+        if not held[0]:
+            raise redis.TimeoutError("Timeout waiting for another thread to connect")
+        return action()
     finally:
-        lock.release()
+        if held and held[0]:
+            lock.release()

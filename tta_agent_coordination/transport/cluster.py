@@ -105,8 +105,7 @@ class ClusterRoute:
         cluster = self._cluster
         if cluster is not None and not self._stale:
             return cluster
-        with alone(self._connecting):  # two at once would open twice, and one be lost
-            return self._connect()
+        return alone(self._connecting, self._connect)  # two would open twice, and one be lost
 
     def _connect(self) -> Any:
         if self._cluster is None:

@@ -21,8 +21,9 @@ _current = _Current()
 class until:  # noqa: N801 - read like the words around it: with until(end)
     """Bound every socket operation of this thread by `end`, a time of ``time.monotonic()``.
 
-    A class, because a generator would cost as much as the rest of the gate. The earliest of the
-    ends in force holds.
+    For a whole attempt: what is in force already is set aside, because it may be what an earlier
+    one left. When Ctrl-C strikes at the end of `__enter__` or the start of `__exit__`, Python does
+    not call the latter. A class, because a generator would cost as much as the rest of the gate.
     """
 
     __slots__ = ("_before", "_end")
@@ -34,13 +35,28 @@ class until:  # noqa: N801 - read like the words around it: with until(end)
 
     def __enter__(self) -> None:
         """Begin."""
-        before = self._before = _current.end
-        if before is None or self._end < before:
-            _current.end = self._end
+        before = _current.end
+        # One that has not passed may be of a call that this one, in a signal handler, interrupts.
+        if before is not None and before <= time.monotonic():
+            before = None
+        self._before = before
+        _current.end = self._end
 
     def __exit__(self, *_: object) -> None:
         """Return to what was in force before."""
         _current.end = self._before
+
+
+class within(until):  # noqa: N801 - as above
+    """Bound a part of what `until` bounds; the earlier of the two ends holds."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Begin."""
+        before = self._before = _current.end
+        if before is None or self._end < before:
+            _current.end = self._end
 
 
 def remaining() -> float | None:

@@ -18,7 +18,7 @@ import redis
 from tta_agent_coordination.errors import ConfigurationError
 from tta_agent_coordination.transport.bounded import alone, bounded, own_settings
 from tta_agent_coordination.transport.command import Command, Word
-from tta_agent_coordination.transport.deadline import remaining, until
+from tta_agent_coordination.transport.deadline import remaining, within
 from tta_agent_coordination.transport.faults import Fault, UnknownPrimaryError, fault_of
 from tta_agent_coordination.transport.ready import ReadyPool
 from tta_agent_coordination.transport.wire import Connection, Pool
@@ -109,7 +109,7 @@ class SentinelRoute:
         del key
         primary = self._primary
         if primary is None or self._stale:
-            primary = self._found()
+            primary = alone(self._asking, self._found)  # one asks for all
         return primary[1]
 
     def servers(self) -> dict[str, Pool]:
@@ -134,15 +134,14 @@ class SentinelRoute:
             self._primary[1].disconnect()
 
     def _found(self) -> tuple[_Host, ReadyPool]:
-        with alone(self._asking):  # one asks for all
-            if self._primary is None or self._stale:
-                self._stale = False  # what fails from now on may be of the new primary
-                try:
-                    self._take(*self._ask())
-                except BaseException:
-                    self._stale = True
-                    raise
-            return cast("tuple[_Host, ReadyPool]", self._primary)
+        if self._primary is None or self._stale:
+            self._stale = False  # what fails from now on may be of the new primary
+            try:
+                self._take(*self._ask())
+            except BaseException:
+                self._stale = True
+                raise
+        return cast("tuple[_Host, ReadyPool]", self._primary)
 
     def _take(self, host: _Host, pool: ReadyPool) -> None:
         before, self._primary = self._primary, (host, pool)
@@ -168,7 +167,7 @@ class SentinelRoute:
         for position, sentinel in enumerate(tuple(self._sentinels)):
             try:
                 left = remaining() or self._limit
-                with until(time.monotonic() + left / (len(self._sentinels) - position)):
+                with within(time.monotonic() + left / (len(self._sentinels) - position)):
                     found = self._primary_by(sentinel, named)
             except (redis.RedisError, OSError) as error:
                 errors[sentinel] = error
