@@ -103,9 +103,9 @@ def test_ctrl_c_between_two_steps_leaves_nothing_to_its_lease(
         # what came is there for all again, and what did not come for the next receive here
         eventually(lambda: other.stats(WORKER).leased == 2)
         first = coordinator.receive_many(WORKER, 2, LONG)
-        assert [one.message.payload["n"] for one in first] == [2 * step - 2, 2 * step - 1]
+        assert first[0].message.payload["n"] == 2 * step - 2
         rest = other.receive_many(WORKER, 10, LONG)
-        assert len(rest) == 4
+        assert len({one.message.message_id for one in (*first, *rest)}) == 6
         attempts = [one.queue_message.delivery_attempts for one in (*first, *rest)]
         assert sorted(attempts) == [1, 1, 1, 1, 1, 2]
 

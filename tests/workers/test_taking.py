@@ -90,23 +90,3 @@ def test_another_worker_gets_what_was_not_begun_within_100_ms(
     worker.stop()
     eventually(lambda: got_at)
     assert got_at[0] - begun < 0.1 * 5  # 100 ms, on a machine that has other things to do
-
-
-@pytest.mark.guarantee("4.3")
-@ONE_BACKEND
-def test_more_than_there_is_room_for_is_released(
-    coordinator: Coordinator, serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # given a claim that brings more than was asked for, as one repeated on a cluster may
-    gate = Gate()
-    worker = serve(Scripted(gate), coordinator, threads=2)
-    [fetcher] = worker._crew._fetchers.values()
-    eventually(lambda: fetcher._parked)
-    exchange = fetcher.feed.exchange
-    monkeypatch.setattr(fetcher.feed, "exchange", lambda acks, _, lease: exchange(acks, 5, lease))
-    coordinator.send_many(ASKER, [event(number) for number in range(5)])
-    gate.wait_for(2)
-    eventually(lambda: coordinator.stats(OWN).leased == 2)
-    assert worker.health().busy_threads == 2
-    gate.open.set()
-    monkeypatch.undo()

@@ -13,7 +13,7 @@ from tta_agent_coordination.coordinator.calls import (
     milliseconds,
     new_call_id,
 )
-from tta_agent_coordination.coordinator.inbox import Inbox
+from tta_agent_coordination.coordinator.inbox import Inbox, asked_again
 from tta_agent_coordination.coordinator.leases import OUTCOMES
 from tta_agent_coordination.coordinator.records import Delivery
 from tta_agent_coordination.delivery import LeaseOutcome
@@ -40,7 +40,7 @@ class Feed:
         self._gate = calls.link.commands
         self._anchor = self.agent_ids[0]
         self._interrupt = calls.keys.interrupt(self._anchor, new_call_id())
-        self._unanswered: dict[AgentId, str] = {}
+        self._unanswered: dict[AgentId, tuple[str, int]] = {}
         self._due: dict[AgentId, float] = {}
         self._first = self._anchor
         self._looked = 0
@@ -143,10 +143,9 @@ class Feed:
         self, shares: Mapping[AgentId, int], acks: Acks, visibility: float
     ) -> tuple[list[Fetched], Refused]:
         apart = {agent_id: done for agent_id, done in acks.items() if agent_id not in shares}
-        commands, calls = self._ack_commands(apart), dict[AgentId, str]()
-        for agent_id, most in shares.items():
-            # As in Inbox: a claim without an answer is made again under its old id.
-            call = calls[agent_id] = self._unanswered.pop(agent_id, None) or new_call_id()
+        commands, calls = self._ack_commands(apart), dict[AgentId, tuple[str, int]]()
+        for agent_id, share in shares.items():
+            call, most = calls[agent_id] = self._next_call(agent_id, share)
             done = acks.get(agent_id, ())
             commands.append(
                 self.inbox.claim_command(agent_id, call, most, visibility, staying=True, done=done)
@@ -163,9 +162,16 @@ class Feed:
                 answer, *brought[position] = brought[position]
                 answers.append(answer)
         refused, found = self._refused(apart, answers), list[Fetched]()
-        for (agent_id, call), reply in zip(calls.items(), brought, strict=True):
+        for (agent_id, (call, _)), reply in zip(calls.items(), brought, strict=True):
             found += self._read(agent_id, call, reply, visibility)
         return found, refused
+
+    def _next_call(self, agent_id: AgentId, most: int) -> tuple[str, int]:
+        # As in Inbox: a claim without an answer is made again under its old id.
+        if agent_id not in self._unanswered:
+            return new_call_id(), most
+        call, before = self._unanswered.pop(agent_id)
+        return call, asked_again(most, before)
 
     def _read(
         self, agent_id: AgentId, call: str, reply: Sequence[Any], visibility: float

@@ -39,6 +39,8 @@ logger = logging.getLogger("tta_agent_coordination")
 
 MOST_A_CLAIM = 1000
 """Messages handed out in one step at most, so that no script holds the server up."""
+FEWER = 4
+"""A claim that got no answer is made again for so many times fewer messages."""
 
 
 @attrs.frozen
@@ -48,15 +50,25 @@ class Claim:
     Attributes:
         messages: Those that decode.
         due: Seconds until the inbox has something again: 0 for now, None for not of itself.
+        filled: How many it asked for if it brought as many, so that there may be more; else 0.
     """
 
     messages: list[ReceivedMessage]
     due: float | None
+    filled: int = 0
 
     @property
     def is_due_soon(self) -> bool:
         """Whether those who wait are to be told when it is."""
         return self.due is not None and microseconds(self.due) < HORIZON
+
+
+def asked_again(most: int, before: int) -> int:
+    """Return how many a claim asks for when it is made again, for up to `most` now.
+
+    Fewer than the `before` that got no answer: it may have been too large to come in time.
+    """
+    return min(most, max(before // FEWER, 1))
 
 
 class Inbox(Leases):
@@ -66,7 +78,7 @@ class Inbox(Leases):
         """Receive through `calls`; tell `events` what happens."""
         super().__init__(calls, events)
         self._clocks = ServerClocks()
-        self._unanswered: dict[tuple[int, AgentId], list[str]] = {}
+        self._unanswered: dict[tuple[int, AgentId], list[tuple[str, int]]] = {}
         self._interrupts = set[str]()
         self._closing = False
 
@@ -92,7 +104,7 @@ class Inbox(Leases):
                 claim = self._claim(agent_id, step, visibility, staying=staying)
             else:
                 return []
-        return self._filled(agent_id, claim.messages, most, visibility)
+        return self._filled(agent_id, claim, most, visibility)
 
     def look(
         self, agent_id: AgentId, most: int, visibility: float, end: float
@@ -113,23 +125,21 @@ class Inbox(Leases):
             left = end - time.monotonic()
             claim = self._claim(agent_id, min(most, MOST_A_CLAIM), visibility, staying=left > 0)
             if claim.messages:
-                return attrs.evolve(
-                    claim, messages=self._filled(agent_id, claim.messages, most, visibility)
-                ), left
+                messages = self._filled(agent_id, claim, most, visibility)
+                return attrs.evolve(claim, messages=messages), left
             if claim.due != 0:
                 return claim, left
 
     def _filled(
-        self, agent_id: AgentId, messages: list[ReceivedMessage], most: int, visibility: float
+        self, agent_id: AgentId, claim: Claim, most: int, visibility: float
     ) -> list[ReceivedMessage]:
         """Claim in further steps what one step does not take."""
+        messages = claim.messages
         try:
-            while len(messages) < most and len(messages) % MOST_A_CLAIM == 0:
-                step = min(most - len(messages), MOST_A_CLAIM)
-                more = self._claim(agent_id, step, visibility, staying=False).messages
-                if not more:
-                    break
-                messages = messages + more
+            while len(messages) < most and claim.filled:
+                step = min(most - len(messages), claim.filled * FEWER, MOST_A_CLAIM)
+                claim = self._claim(agent_id, step, visibility, staying=False)
+                messages = messages + claim.messages
         except CoordinationError:  # what is in hand already is not held up
             pass
         except BaseException:  # Ctrl-C: nobody will get what is in hand
@@ -191,29 +201,26 @@ class Inbox(Leases):
     def _claim(self, agent_id: AgentId, most: int, visibility: float, *, staying: bool) -> Claim:
         # A claim that no answer came to, or whose answer Ctrl-C kept from the caller, is made
         # again under its old id: it may have been carried out, and then it gets the same
-        # messages. Not in a child process, though: the parent will ask for them.
-        call = self._unanswered_call(agent_id) or new_call_id()
+        # messages, as many as it asks for now. Not in a child process, though: the parent will
+        # ask for them.
+        call, most = self._next_call(agent_id, most)
         command = self.claim_command(agent_id, call, most, visibility, staying=staying)
         try:
             [reply] = self._calls.run_command(agent_id, command)
-            claim = self._brought(agent_id, call, reply, visibility)
+            return self._brought(agent_id, call, most, reply, visibility)
         except BaseException:
-            self._note_unanswered(agent_id, call)
+            self._note_unanswered(agent_id, call, most)
             raise
-        surplus = claim.messages[most:]
-        if not surplus:
-            return claim
-        self._give_up(agent_id, surplus)  # it was made for more than is asked for now
-        return attrs.evolve(claim, messages=claim.messages[:most])
 
     def _brought(
-        self, agent_id: AgentId, call: str, reply: Sequence[Any], visibility: float
+        self, agent_id: AgentId, call: str, most: int, reply: Sequence[Any], visibility: float
     ) -> Claim:
         deliveries, due = self.read_claim(agent_id, call, reply, visibility)
         messages = [self.decoded(agent_id, delivery) for delivery in deliveries]
         found = [message for message in messages if message is not None]
         # Undecodable messages made room for others: look again.
-        return Claim(found, due if len(found) == len(deliveries) else 0)
+        due = due if len(found) == len(deliveries) else 0
+        return Claim(found, due, most if len(deliveries) == most else 0)
 
     def claim_command(
         self,
@@ -263,14 +270,15 @@ class Inbox(Leases):
         self.news.received(agent_id, deliveries, visibility)
         return deliveries, None if due < 0 else due / 1_000_000
 
-    def _note_unanswered(self, agent_id: AgentId, call: str) -> None:
-        self._unanswered.setdefault((os.getpid(), agent_id), []).append(call)
+    def _note_unanswered(self, agent_id: AgentId, call: str, most: int) -> None:
+        self._unanswered.setdefault((os.getpid(), agent_id), []).append((call, most))
 
-    def _unanswered_call(self, agent_id: AgentId) -> str | None:
+    def _next_call(self, agent_id: AgentId, most: int) -> tuple[str, int]:
         try:
-            return self._unanswered[os.getpid(), agent_id].pop()
+            call, before = self._unanswered[os.getpid(), agent_id].pop()
         except (KeyError, IndexError):
-            return None
+            return new_call_id(), most
+        return call, asked_again(most, before)
 
     def decoded(self, agent_id: AgentId, delivery: Delivery) -> ReceivedMessage | None:
         """Return the message; None for one that does not decode: it goes to the dead letters."""
@@ -328,10 +336,11 @@ class Inbox(Leases):
                     alarm = self.nudge(agent_id, end)
             [reply] = answered.following or [None]
             if isinstance(reply, list):
-                brought = self._brought(agent_id, call, cast("list[Any]", reply), visibility)
+                answer = cast("list[Any]", reply)
+                brought = self._brought(agent_id, call, most, answer, visibility)
         finally:
             if brought is None:
-                self._note_unanswered(agent_id, call)
+                self._note_unanswered(agent_id, call, most)
         return Claim([], 0) if brought is None else brought
 
     def _wait_in_memory(self, agent_id: AgentId, wake: str, seconds: float, call: str) -> None:

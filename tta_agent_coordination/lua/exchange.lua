@@ -3,7 +3,7 @@
 -- KEYS    messages ready delayed leased states claims marks marks_old seq wake dead dead_records dead_dropped
 -- ARGV    call:text most:number visibility:number holder:text staying:number horizon:number deliveries:number dead_limit:number window:number retention:number lifetime:number answer_by:number then id nonce, repeated
 -- RETURNS the answers of ack; then what claim returns
--- INCLUDE codes number clock state marks finished bury wake due tidy judge acknowledge hand_out fade
+-- INCLUDE codes number clock state marks finished bury wake due tidy judge acknowledge earlier hand_out fade
 --
 -- For workers, which do both again and again.
 

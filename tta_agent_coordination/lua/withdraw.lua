@@ -22,7 +22,7 @@ local state = read_state(id)
 if gone == 0 then
   return state and told('leased', state) or recall_call() or told_of_the_dead()
 end
-if state then redis.call('HDEL', k_claims, state.nonce) end
+if state and state.standing == LIVE then redis.call('HDEL', k_claims, state.nonce) end
 redis.call('HDEL', k_states, id)
 redis.call('HDEL', k_messages, id)
 remember_call(told('waiting', state))

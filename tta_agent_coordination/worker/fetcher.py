@@ -126,16 +126,13 @@ class Fetcher:
     def _fetch(self, free: int) -> int:
         tasks: list[Task] = []
         try:
-            found = self._exchange(free)
-            # A claim repeated after a lost answer may bring more than there is room for by now.
-            tasks, surplus = found[:free], found[free:]
+            tasks = self._exchange(free)
         finally:
             self._desk.give_back(free - len(tasks))
-        self.release(surplus)
         if tasks and not self._desk.put(tasks):
             self.release(tasks)
             self._desk.give_back(len(tasks))
-        return len(found)
+        return len(tasks)
 
     def _exchange(self, most: int) -> list[Task]:
         done = self._desk.take_done(self.feed)

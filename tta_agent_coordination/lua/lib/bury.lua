@@ -20,7 +20,7 @@ local function bury(id, now, state, record, reason, standing)
   redis.call('ZADD', k_dead, int(now), id)
   redis.call('HDEL', k_messages, id)
   redis.call('HDEL', k_states, id)
-  redis.call('HDEL', k_claims, state.nonce)
+  if state.standing == LIVE then redis.call('HDEL', k_claims, state.nonce) end
   mark_finished(id, now, state, standing)
   drop_oldest()
   buried[#buried + 1], buried[#buried + 2] = id, reason

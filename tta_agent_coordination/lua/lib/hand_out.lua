@@ -1,28 +1,6 @@
 -- Handing out: ready messages go on lease under the id of the call, which is the nonce of their
--- tokens. `reply` gets id, record, attempts and error of each.
-local now = now_us()
-local deadline = now + visibility
-local ends = int(deadline)
-local reply, handed = {}, {}
+-- tokens.
 local states, leases, claims
-
-local function found(id, record, state)
-  reply[#reply + 1], reply[#reply + 2] = id, record
-  reply[#reply + 1], reply[#reply + 2] = state.attempts, state.error
-end
-
-local function repeat_earlier(claimed)
-  for id in string.gmatch(claimed, '%S+') do
-    local state = read_state(id)
-    local record = redis.call('HGET', k_messages, id)
-    if record and state and state.nonce == call and state.standing == LIVE then
-      redis.call('ZREM', k_ready, id)
-      redis.call('ZADD', k_leased, ends, id)
-      found(id, record, state)
-      handed[#handed + 1] = id
-    end
-  end
-end
 
 -- Redis prints some large scores as 1.76e+15.
 local function whole(score)
@@ -38,7 +16,7 @@ local function lease(id, score, record, raw_state)
   elseif state.attempts >= deliveries then
     return bury(id, now, state, record, 'attempts_exhausted', EXPIRED)
   end
-  if state.nonce ~= '-' then claims[#claims + 1] = state.nonce end
+  if state.standing == LIVE then claims[#claims + 1] = state.nonce end
   state.attempts, state.holder, state.nonce, state.standing = state.attempts + 1, holder, call, LIVE
   states[#states + 1], states[#states + 2] = id, print_state(state)
   leases[#leases + 1], leases[#leases + 2] = ends, id

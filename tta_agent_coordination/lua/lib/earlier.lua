@@ -1,0 +1,39 @@
+-- What a claim brings: `reply` gets id, record, attempts and error of each message. One that is
+-- repeated gets what it handed out earlier.
+local now = now_us()
+local deadline = now + visibility
+local ends = int(deadline)
+local reply, handed = {}, {}
+
+local function found(id, record, state)
+  reply[#reply + 1], reply[#reply + 2] = id, record
+  reply[#reply + 1], reply[#reply + 2] = state.attempts, state.error
+end
+
+-- As release does. Its token is nobody's: the answer that held it did not get through.
+local function give_back(id, state)
+  redis.call('ZREM', k_leased, id)
+  state.attempts, state.standing = math.max(state.attempts - 1, 0), RELEASED
+  write_state(id, state)
+  redis.call('ZADD', k_ready, state.score, id)
+end
+
+-- Who asks for fewer than the first time was not answered, perhaps because of their size.
+local function repeat_earlier(claimed)
+  local fewer = false
+  for id in string.gmatch(claimed, '%S+') do
+    local state = read_state(id)
+    local record = redis.call('HGET', k_messages, id)
+    local mine = record and state and state.nonce == call and state.standing == LIVE
+    if mine and #handed == most then
+      give_back(id, state)
+      fewer = true
+    elseif mine then
+      redis.call('ZREM', k_ready, id)
+      redis.call('ZADD', k_leased, ends, id)
+      found(id, record, state)
+      handed[#handed + 1] = id
+    end
+  end
+  if fewer then redis.call('HSET', k_claims, call, table.concat(handed, ' ')) end
+end
