@@ -1,6 +1,7 @@
 """Dead letters: kept, capped, read, replayed and dropped."""
 
 import logging
+from collections.abc import Callable
 
 import pytest
 
@@ -70,6 +71,78 @@ def test_nobody_held_what_expired_before_it_was_handed_out(
     coordinator.receive(WORKER)
     [letter] = coordinator.dead_letters(WORKER)
     assert letter.last_holder is None
+
+
+# Their order ----------------------------------------------------------------------------------
+
+
+def die_of_leases(coordinator: RedisMessageCoordinator, later: Later) -> None:
+    send(coordinator, *range(20))
+    coordinator.receive_many(WORKER, 20, 10)
+    later(11)
+    coordinator.recover_pending(WORKER)
+
+
+def die_of_leases_of_any_order(coordinator: RedisMessageCoordinator, later: Later) -> None:
+    send(coordinator, *range(20))
+    for place, received in enumerate(coordinator.receive_many(WORKER, 20, LONG)):
+        coordinator.extend(WORKER, received.token, 30 - place)
+    later(31)
+    coordinator.receive(WORKER)
+
+
+def die_of_age(coordinator: RedisMessageCoordinator, later: Later) -> None:
+    send(coordinator, *range(20), ttl=5)
+    later(6)
+    coordinator.receive(WORKER)
+
+
+def die_of_attempts(coordinator: RedisMessageCoordinator, later: Later) -> None:
+    coordinator.configure(retry_attempts=1)
+    send(coordinator, *range(20))
+    coordinator.receive_many(WORKER, 20, 10)
+    later(11)
+    coordinator.configure(retry_attempts=0)
+    coordinator.receive(WORKER)
+
+
+WAYS = pytest.mark.parametrize(
+    "die", [die_of_leases, die_of_leases_of_any_order, die_of_age, die_of_attempts]
+)
+Die = Callable[[RedisMessageCoordinator, Later], None]
+
+
+@pytest.mark.guarantee("2.2")
+@WAYS
+def test_those_that_die_in_one_step_keep_the_order_of_sending(
+    make: Make, later: Later, die: Die
+) -> None:
+    coordinator = make(retry_attempts=0)
+    die(coordinator, later)
+    assert told(coordinator.dead_letters(WORKER)) == list(range(20))
+    assert coordinator.replay_dead_letters(WORKER) == 20
+    assert drain(coordinator) == list(range(20))
+
+
+@pytest.mark.guarantee("2.14")
+@WAYS
+def test_of_those_that_die_in_one_step_the_oldest_are_dropped(
+    make: Make, later: Later, die: Die
+) -> None:
+    coordinator = make(retry_attempts=0, dead_letter_limit=3)
+    die(coordinator, later)
+    assert told(coordinator.dead_letters(WORKER)) == [17, 18, 19]
+
+
+def test_one_that_dies_after_the_clock_was_set_back_is_the_newest(
+    coordinator: RedisMessageCoordinator, client: Client, key_prefix: str
+) -> None:
+    bury(coordinator, 0)
+    dead = Keys(key_prefix).inbox(WORKER)["dead"]
+    for name, died_at in client.zrange(dead, 0, -1, withscores=True):
+        client.zadd(dead, {name: died_at + 3_600_000_000})
+    bury(coordinator, 1, 2)
+    assert told(coordinator.dead_letters(WORKER)) == [0, 1, 2]
 
 
 # The cap --------------------------------------------------------------------------------------

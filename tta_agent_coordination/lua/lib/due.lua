@@ -25,8 +25,14 @@ end
 -- The token stays good until the message is handed out again: a late ack still counts.
 local function expire_leases(now)
   local ids = redis.call('ZRANGEBYSCORE', k_leased, '-inf', int(now), 'LIMIT', 0, BATCH)
-  for _, id in ipairs(ids) do
+  local expired = {}
+  for i, id in ipairs(ids) do
     local state = read_state(id) or lost_state()
+    expired[i] = { id = id, state = state, place = tonumber(state.score) }
+  end
+  table.sort(expired, function(a, b) return a.place < b.place end)
+  for _, one in ipairs(expired) do
+    local id, state = one.id, one.state
     local record = redis.call('HGET', k_messages, id)
     redis.call('ZREM', k_leased, id)
     if not record then
