@@ -191,10 +191,10 @@ def test_who_waits_is_told_while_more_is_due_than_a_step_moves(
     is_awake: Callable[[], bool],
 ) -> None:
     leased = Keys(key_prefix).inbox(WORKER)["leased"]
-    client.zadd(leased, {f"gone-{number}": number for number in range(1001)})
+    client.zadd(leased, {f"gone-{number}": number for number in range(10_001)})
     send_later(coordinator, LONG)
 
-    assert coordinator._inbox.recover_some(WORKER) == (1000, 0, 1)
+    assert coordinator._inbox.recover_some(WORKER) == (10_000, 0, 1)
     assert is_awake()
     assert coordinator._inbox.recover_some(WORKER) == (1, 60_000_000, 1)
     assert not is_awake()

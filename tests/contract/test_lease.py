@@ -170,7 +170,7 @@ def test_an_acked_message_never_comes_back(
 
 def test_recovery_moves_the_expired_back_and_counts_them(make: Make, later: Later) -> None:
     coordinator = make()
-    send(coordinator, *range(1110))  # more than one step moves
+    send(coordinator, *range(1110))  # more than one command of a script moves
     for most in (1000, 100):
         coordinator.receive_many(WORKER, most, 10)
     coordinator.receive_many(WORKER, 5, 100)
@@ -179,6 +179,16 @@ def test_recovery_moves_the_expired_back_and_counts_them(make: Make, later: Late
     stats = coordinator.stats(WORKER)
     assert (stats.leased, sum(stats.ready.values())) == (5, 1105)
     assert coordinator.recover_pending(WORKER) == 0
+
+
+def test_recovery_buries_more_than_one_step_does(make: Make, later: Later) -> None:
+    coordinator = make(retry_attempts=0)
+    send(coordinator, *range(1005))
+    coordinator.receive_many(WORKER, 1005, 10)
+    later(11)
+    assert coordinator._inbox.recover_some(WORKER)[:2] == (1000, 0)
+    assert coordinator.recover_pending(WORKER) == 5
+    assert (coordinator.stats(WORKER).dead, coordinator.stats(WORKER).leased) == (1005, 0)
 
 
 def test_a_recovery_that_is_repeated_counts_what_the_first_moved(

@@ -124,6 +124,21 @@ def test_order_is_exact_after_as_many_messages_as_anybody_ever_sends(
     assert drain(coordinator) == [4, 5, 2, 3, 0, 1]
 
 
+@pytest.mark.parametrize("place", ["leased", "delayed"])
+def test_priorities_hold_among_all_that_falls_due_together(
+    coordinator: RedisMessageCoordinator, later: Later, client: Client, key_prefix: str, place: str
+) -> None:
+    send(coordinator, *range(2500), priority=LOW)
+    coordinator.receive_many(WORKER, 2500, 10)
+    send(coordinator, 9999, priority=HIGH)
+    take(coordinator, lease=11)
+    if place == "delayed":
+        names = Keys(key_prefix).inbox(WORKER)
+        client.rename(names["leased"], names["delayed"])
+    later(12)
+    assert drain(coordinator) == [9999, *range(999)]
+
+
 def test_a_replayed_dead_letter_goes_to_the_end_of_its_priority(
     coordinator: RedisMessageCoordinator,
 ) -> None:

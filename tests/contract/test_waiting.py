@@ -357,7 +357,7 @@ def test_a_nudge_that_leaves_something_due_is_soon_followed_by_another(
     coordinator: RedisMessageCoordinator, client: Client, key_prefix: str
 ) -> None:
     leased = Keys(key_prefix).inbox(WORKER)["leased"]
-    client.zadd(leased, {f"gone-{number}": number for number in range(1001)})
+    client.zadd(leased, {f"gone-{number}": number for number in range(10_001)})
     assert coordinator._inbox.nudge(WORKER, time.monotonic() + 1000) == SHORTEST_WAIT
     assert coordinator._inbox.nudge(WORKER, time.monotonic() + 1000) is None
 

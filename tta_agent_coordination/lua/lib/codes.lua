@@ -10,5 +10,6 @@ local LIVE, ACKED, NACKED, RELEASED, EXPIRED = 'l', 'a', 'n', 'r', 'x'
 -- Scores of the ready set: nine levels of priority over 48 bits of sequence, exact below 2^53.
 local LEVEL = 281474976710656
 
--- At most so many entries are moved by one script, so that none holds the server up for long.
+-- At most so many entries die, or go to one command, in one script: none holds the server up for
+-- long.
 local BATCH = 1000
