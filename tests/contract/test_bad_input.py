@@ -380,6 +380,8 @@ def test_a_payload_that_is_no_json_is_refused(nowhere: RedisMessageCoordinator, 
         lambda: nowhere.send_message(SENDER, WORKER, bad),
         lambda: nowhere.send_many(SENDER, [message(), bad]),
         lambda: nowhere.broadcast_message(SENDER, bad, [WORKER]),
+        lambda: nowhere.broadcast_message(SENDER, bad, []),
+        lambda: nowhere.publish(SENDER, bad),
     ):
         assert "payload" in refused(call)
 
@@ -399,6 +401,28 @@ def test_a_message_over_the_limit_is_refused_and_says_both_numbers(
     with pytest.raises(MessageTooLargeError, match=r"10\d{5} bytes.* 1048576") as caught:
         nowhere.send_message(SENDER, WORKER, big)
     assert isinstance(caught.value, ValueError)
+    for call in (
+        lambda: nowhere.broadcast_message(SENDER, big, []),
+        lambda: nowhere.publish(SENDER, big),
+    ):
+        with pytest.raises(MessageTooLargeError):
+            call()
+
+
+def test_a_message_that_fits_all_who_get_it_is_not_refused_for_its_own_recipients_name(
+    coordinator: RedisMessageCoordinator,
+) -> None:
+    long = AgentId("x" * 128, "y" * 128)
+    sent = AgentMessage(SENDER, long, {"x": "x" * 100})
+    coordinator.configure(max_message_bytes=64)
+    with pytest.raises(MessageTooLargeError) as caught:
+        coordinator.send_message(SENDER, long, sent)
+    size = int(str(caught.value).split(" has ")[1].split()[0])
+    coordinator.configure(max_message_bytes=size - 1)
+    coordinator.subscribe_to_messages(WORKER, [sent.message_type])
+
+    assert [result.delivered for result in coordinator.publish(SENDER, sent)] == [True]
+    assert coordinator.broadcast_message(SENDER, sent, []) == []
 
 
 def test_the_limit_is_exact(coordinator: RedisMessageCoordinator) -> None:

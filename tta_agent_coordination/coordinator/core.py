@@ -168,6 +168,8 @@ class RedisMessageCoordinator(MessageCoordinator):
         _message(message)
         checks.instance_of("recipients", recipients, Iterable)
         addressed = [(_agent("each of recipients", one), message) for one in recipients]
+        if not addressed:  # or it would be checked for each of them
+            self._outbox.check(_agent("sender", sender), message)
         return self._outbox.send_all(_agent("sender", sender), addressed)
 
     def subscribe_to_messages(
@@ -191,8 +193,8 @@ class RedisMessageCoordinator(MessageCoordinator):
         )
 
     def publish(self, sender: AgentId, message: AgentMessage) -> list[MessageResult]:
-        _agent("sender", sender)
-        recipients = self._subscriptions.recipients(_message(message))
+        self._outbox.check(_agent("sender", sender), _message(message))
+        recipients = self._subscriptions.recipients(message)
         addressed = [(recipient, message) for recipient in recipients]
         return self._outbox.send_all(sender, addressed, "publish")
 

@@ -30,6 +30,9 @@ _MESSAGES_A_SCRIPT = 100
 _BYTES_A_ROUND_TRIP = 4 * 1024 * 1024
 _STORED, _DUPLICATE, _UNLISTED = 1, 2, 3
 
+_SHORTEST = AgentId("-")
+"""No other name makes a message smaller."""
+
 Addressed = tuple[AgentId, AgentMessage]
 """A message and whose inbox it goes to."""
 
@@ -137,6 +140,10 @@ class Outbox:
         return Letter(
             recipient, message.message_id, body, message.priority.value, delay, message.ttl
         )
+
+    def check(self, sender: AgentId, message: AgentMessage) -> None:
+        """Raise what is wrong with a message, whoever may get it."""
+        self.letter(sender, _SHORTEST, message)
 
     def store(self, letter: Letter) -> MessageResult:
         """Store one message in one round trip."""
