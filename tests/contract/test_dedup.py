@@ -122,6 +122,30 @@ def test_a_long_window_keeps_its_marks_for_as_long(
     assert client.pttl(Keys(key_prefix).inbox(WORKER)["marks"]) >= 10_000_000
 
 
+def test_windows_that_grow_again_and_again_forget_nothing_early(
+    coordinator: RedisMessageCoordinator,
+) -> None:
+    finished: list[AgentMessage] = []
+    for window in (60, 130, 300, 700, 1500, 60):
+        coordinator.configure(dedup_window=window)
+        finished.append(message(window))
+        coordinator.send_message(SENDER, WORKER, finished[-1])
+        finish(coordinator, "ack")
+        assert all(is_duplicate(coordinator, one) for one in finished)
+
+
+def test_marks_of_windows_that_grew_go_by_their_time(
+    coordinator: RedisMessageCoordinator, client: Client, key_prefix: str
+) -> None:
+    names = Keys(key_prefix).inbox(WORKER)
+    for number, window in enumerate((60, 130, 300)):
+        coordinator.configure(dedup_window=window)
+        send(coordinator, number)
+        finish(coordinator, "ack")
+    assert 0 < client.pttl(names["marks_old"]) <= 120_000
+    assert 300_000 < client.pttl(names["marks"]) <= 600_000
+
+
 def test_the_same_id_to_another_inbox_is_another_message(
     coordinator: RedisMessageCoordinator,
 ) -> None:

@@ -1,15 +1,15 @@
 -- Marks are what remains of a finished message or an answered call, for a while: two generations
 -- of one hash, each with a time to live, so that they vanish by themselves. A generation is
--- filled while it has more than half of its life before it, and read until its end.
+-- filled while it has more than half of its life before it, and read until its end. Where windows
+-- grow, the older one may be read still when the younger is too short of life: that lives longer then.
 local function remember(...)
   local left = redis.call('PTTL', k_marks)
-  if left >= 0 and left < retention then
-    redis.call('UNLINK', k_marks_old)
+  local ends_early = left < retention
+  if left >= 0 and ends_early and redis.call('EXISTS', k_marks_old) == 0 then
     redis.call('RENAME', k_marks, k_marks_old)
-    left = -2
   end
   redis.call('HSET', k_marks, ...)
-  if left < 0 then redis.call('PEXPIRE', k_marks, 2 * retention) end
+  if ends_early then redis.call('PEXPIRE', k_marks, 2 * retention) end
 end
 
 local function recall(field)
