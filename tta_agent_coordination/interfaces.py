@@ -314,7 +314,8 @@ class MessageCoordinator(ABC):
             limit: How many at most.
 
         Returns:
-            How many were moved. Those for which there is no room stay dead letters.
+            How many were moved. Those for which there is no room, or which do not decode and were
+            to go to another inbox, stay dead letters. ``max_message_bytes`` keeps none back.
         """
 
     @abstractmethod

@@ -275,6 +275,37 @@ def test_they_can_be_replayed_to_another_inbox(coordinator: RedisMessageCoordina
     assert coordinator.receive(WORKER) is None
 
 
+def test_one_over_the_limit_of_size_is_moved_like_the_others(
+    coordinator: RedisMessageCoordinator,
+) -> None:
+    send(coordinator, 0, headers={"long": "x" * 5000})
+    send(coordinator, 1)
+    for received in coordinator.receive_many(WORKER, 2, LONG):
+        coordinator.nack(WORKER, received.token, FAILED)
+    coordinator.configure(max_message_bytes=1000)
+
+    assert coordinator.replay_dead_letters(WORKER, to=AgentId("parking-lot")) == 2
+
+    assert drain(coordinator, AgentId("parking-lot")) == [0, 1]
+
+
+@pytest.mark.parametrize("bad", ['{"n":NaN}', '{"n":' + "[" * 600 + "]" * 600 + "}"])
+def test_one_that_cannot_be_written_again_stays_and_stops_no_other(
+    coordinator: RedisMessageCoordinator, client: Client, key_prefix: str, bad: str
+) -> None:
+    bury(coordinator, 7, 1)
+    records = Keys(key_prefix).inbox(WORKER)["dead_records"]
+    first = coordinator.dead_letters(WORKER)[0].message_id
+    record = client.hget(records, first)
+    client.hset(records, first, record.replace(b'{"n":7}', bad.encode()))
+    assert coordinator.dead_letters(WORKER)[0].queue_message is not None
+
+    assert coordinator.replay_dead_letters(WORKER, to=ONE) == 1
+
+    assert drain(coordinator, ONE) == [1]
+    assert [letter.message_id for letter in coordinator.dead_letters(WORKER)] == [first]
+
+
 def test_replay_to_the_same_inbox_is_replay(coordinator: RedisMessageCoordinator) -> None:
     bury(coordinator, 0)
     assert coordinator.replay_dead_letters(WORKER, to=AgentId("worker")) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -11,7 +12,7 @@ from tta_agent_coordination.coordinator import records
 from tta_agent_coordination.coordinator.calls import Calls, milliseconds, new_call_id
 from tta_agent_coordination.coordinator.directory import Directory
 from tta_agent_coordination.coordinator.outbox import Letter, Outbox
-from tta_agent_coordination.delivery import DeadLetter, QueueMessage
+from tta_agent_coordination.delivery import DeadLetter
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.transport import scripts
 from tta_agent_coordination.transport.gate import Command
@@ -81,16 +82,12 @@ class DeadLetters:
     def _replay_to(self, agent_id: AgentId, to: AgentId, names: Sequence[bytes]) -> int:
         # Two inboxes may be on two servers, so it is stored there first and dropped here after:
         # what is interrupted in between is recognized there when it is replayed again.
-        wanted = {records.text(name) for name in names}
         key = self._calls.keys.inbox(agent_id)["dead_records"]
         stored = self._calls.link.commands.run(key, Command(("HMGET", key, *names)))[0]
         letters = [
-            self._letter(found.queue_message, to, _replay_id(agent_id, to, record))
+            letter
             for name, record in zip(names, stored, strict=True)
-            if record is not None
-            and (found := records.dead_letter(name, record)) is not None
-            and found.queue_message is not None
-            and found.message_id in wanted
+            if record is not None and (letter := self._letter(agent_id, to, name, record))
         ]
         results = self._outbox.store_all(letters)
         moved = [
@@ -100,9 +97,18 @@ class DeadLetters:
         ]
         return self._drop(agent_id, moved) if moved else 0
 
-    def _letter(self, held: QueueMessage, to: AgentId, call: str) -> Letter:
-        letter = self._outbox.letter(held.message.sender, to, held.message)
-        return attrs.evolve(letter, call=call, error=records.earlier_error(held.last_error))
+    def _letter(self, agent_id: AgentId, to: AgentId, name: bytes, record: bytes) -> Letter | None:
+        """Make a dead letter ready for another inbox; None if it is no message that can be sent."""
+        found = records.dead_letter(name, record)
+        held = None if found is None else found.queue_message
+        if held is None or held.message.message_id != records.text(name):
+            return None
+        try:  # its size is no matter: it is in the store already
+            letter = self._outbox.letter(held.message.sender, to, held.message, limit=sys.maxsize)
+        except (TypeError, ValueError):  # NaN, say, that somebody else wrote
+            return None
+        call, error = _replay_id(agent_id, to, record), records.earlier_error(held.last_error)
+        return attrs.evolve(letter, call=call, error=error)
 
     def _drop(self, agent_id: AgentId, names: Sequence[bytes], *, everything: bool = False) -> int:
         retention = milliseconds(self._calls.policy.retention)

@@ -132,10 +132,24 @@ class Outbox:
         return results
 
     def letter(
-        self, sender: AgentId, recipient: AgentId, message: AgentMessage, delay: float = 0.0
+        self,
+        sender: AgentId,
+        recipient: AgentId,
+        message: AgentMessage,
+        delay: float = 0.0,
+        *,
+        limit: int | None = None,
     ) -> Letter:
-        """Check and encode a message; nothing is sent yet."""
-        limit = self._calls.policy.max_message_bytes
+        """Check and encode a message; nothing is sent yet.
+
+        Args:
+            sender: In place of its own.
+            recipient: Likewise.
+            message: What to encode.
+            delay: Seconds until it can be received.
+            limit: Bytes that it may have; None for ``max_message_bytes``.
+        """
+        limit = limit or self._calls.policy.max_message_bytes
         body = codec.encode(message, sender, recipient, limit=limit)
         return Letter(
             recipient, message.message_id, body, message.priority.value, delay, message.ttl
