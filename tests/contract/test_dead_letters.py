@@ -255,6 +255,38 @@ def test_at_most_as_many_as_asked_for_are_replayed(coordinator: RedisMessageCoor
     assert drain(coordinator) == [2]
 
 
+@pytest.mark.parametrize("to", [None, ONE], ids=["here", "elsewhere"])
+def test_a_limit_counts_what_is_moved(
+    coordinator: RedisMessageCoordinator, to: AgentId | None
+) -> None:
+    bury(coordinator, *range(4))
+    first, second, *_ = [letter.message_id for letter in coordinator.dead_letters(WORKER)]
+    replay = coordinator.replay_dead_letters
+
+    unknown = ["no-such-message", "nor-this-one"]
+    assert replay(WORKER, message_ids=[*unknown, first], limit=1, to=to) == 1
+    assert replay(WORKER, message_ids=[second, second, second], to=to) == 1
+    assert replay(WORKER, message_ids=[first, second], limit=2, to=to) == 0
+    assert told(coordinator.dead_letters(WORKER)) == [2, 3]
+    assert drain(coordinator, to or WORKER) == [0, 1]
+
+
+def test_those_that_stay_dead_do_not_count_against_a_limit(
+    coordinator: RedisMessageCoordinator, client: Client, key_prefix: str
+) -> None:
+    bury(coordinator, *range(8))
+    names = Keys(key_prefix).inbox(WORKER)
+    dead = [letter.message_id for letter in coordinator.dead_letters(WORKER)]
+    for undecodable in (*dead[:3], dead[5]):
+        client.hset(names["dead_records"], undecodable, b"permanent 1 1 1 - 1 -garbage")
+    client.zadd(names["dead"], {f"stays-{number}": 0 for number in range(150)})
+
+    assert coordinator.replay_dead_letters(WORKER, to=ONE, limit=3) == 3
+    assert drain(coordinator, ONE) == [3, 4, 6]
+    assert coordinator.replay_dead_letters(WORKER, to=ONE, limit=3) == 1
+    assert drain(coordinator, ONE) == [7]
+
+
 def test_many_are_replayed_in_their_order(coordinator: RedisMessageCoordinator) -> None:
     send(coordinator, *range(230))
     for received in coordinator.receive_many(WORKER, 230, LONG):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import attrs
 
@@ -20,6 +21,10 @@ from tta_agent_coordination.transport.gate import Command
 _A_STEP = 100
 _ALL = 2**48
 """More dead letters than there can be, and small enough for Lua to count exactly."""
+
+
+Move = Callable[[Sequence[bytes]], int]
+"""Moves some of those named; returns how many."""
 
 
 class DeadLetters:
@@ -49,11 +54,33 @@ class DeadLetters:
         limit: int | None,
     ) -> int:
         """Make dead letters receivable again, here or in the inbox of `to`."""
-        chosen = self._chosen(agent_id, message_ids, limit)
+        if limit == 0:
+            return 0
         if to is None or to == agent_id:
             self._directory.note((agent_id,))
-            return sum(self._replay_here(agent_id, some) for some in _steps(chosen))
-        return sum(self._replay_to(agent_id, to, some) for some in _steps(chosen))
+            move = partial(self._replay_here, agent_id)
+        else:
+            move = partial(self._replay_to, agent_id, to)
+        if message_ids is None:
+            return self._replay_oldest(agent_id, move, limit)
+        chosen = dict.fromkeys(map(records.raw_text, message_ids))
+        return _moved(move, list(chosen), len(chosen) if limit is None else limit)
+
+    def _replay_oldest(self, agent_id: AgentId, move: Move, limit: int | None) -> int:
+        if limit is None:
+            names = self._oldest(agent_id, 0, _ALL)
+            return _moved(move, names, len(names))
+        moved = stayed = 0
+        # Some may stay where they are; then it is the turn of those behind them.
+        while moved < limit and (names := self._oldest(agent_id, stayed, limit - moved)):
+            count = _moved(move, names, limit - moved)
+            moved, stayed = moved + count, stayed + len(names) - count
+        return moved
+
+    def _oldest(self, agent_id: AgentId, skip: int, limit: int) -> list[bytes]:
+        key = self._calls.keys.inbox(agent_id)["dead"]
+        last = skip + min(max(limit, _A_STEP), _ALL) - 1
+        return self._calls.link.commands.run(key, Command(("ZRANGE", key, skip, last)))[0]
 
     def purge(self, agent_id: AgentId, message_ids: Sequence[str] | None) -> int:
         """Drop dead letters: those named, or all."""
@@ -61,17 +88,6 @@ class DeadLetters:
             return self._drop(agent_id, (), everything=True)
         names = [records.raw_text(name) for name in message_ids]
         return sum(self._drop(agent_id, some) for some in _steps(names))
-
-    def _chosen(
-        self, agent_id: AgentId, message_ids: Sequence[str] | None, limit: int | None
-    ) -> list[bytes]:
-        if message_ids is not None:
-            return [records.raw_text(name) for name in message_ids][:limit]
-        if limit == 0:
-            return []
-        key = self._calls.keys.inbox(agent_id)["dead"]
-        last = -1 if limit is None else min(limit, _ALL) - 1
-        return self._calls.link.commands.run(key, Command(("ZRANGE", key, 0, last)))[0]
 
     def _replay_here(self, agent_id: AgentId, names: Sequence[bytes]) -> int:
         rules = self._calls.policy
@@ -121,6 +137,15 @@ def _replay_id(agent_id: AgentId, to: AgentId, record: bytes) -> str:
     """Name the replay of one dead letter, which is one record: the same whenever it is tried."""
     what = b"%s %s %s" % (str(agent_id).encode(), str(to).encode(), record)
     return hashlib.blake2b(what, digest_size=8).hexdigest()
+
+
+def _moved(move: Move, names: Sequence[bytes], limit: int) -> int:
+    """Move dead letters in steps until they are so many; return how many they are."""
+    moved = start = 0
+    while start < len(names) and moved < limit:
+        some = names[start : start + min(_A_STEP, limit - moved)]
+        moved, start = moved + move(some), start + len(some)
+    return moved
 
 
 def _steps(names: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
