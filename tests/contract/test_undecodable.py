@@ -7,7 +7,18 @@ from collections.abc import Callable
 import pytest
 
 from tests.contract.conftest import Later, Make
-from tests.contract.given import FAILED, LONG, ONE, SENDER, WORKER, drain, message, send, take
+from tests.contract.given import (
+    FAILED,
+    LONG,
+    ONE,
+    SENDER,
+    WORKER,
+    drain,
+    message,
+    numbers,
+    send,
+    take,
+)
 from tests.support.backends import Backend
 from tests.support.servers import Client
 from tta_agent_coordination import LeaseOutcome, RedisMessageCoordinator
@@ -103,6 +114,24 @@ def test_a_receive_in_steps_looks_past_what_does_not_decode(
 
 
 NO_RECORDS = [b"", b"garbage", b"\0\xff", b"1 2 3", b"9" * 400 + b" 0 x " + body()]
+
+
+@pytest.mark.parametrize("most", [6, 9])
+def test_what_does_not_decode_makes_no_receive_in_steps_stop_short(
+    coordinator: RedisMessageCoordinator,
+    spoil: Callable[[str, bytes], None],
+    monkeypatch: pytest.MonkeyPatch,
+    most: int,
+) -> None:
+    monkeypatch.setattr(inbox, "MOST_A_CLAIM", 3)
+    sent = send(coordinator, *range(9))
+    for bad in (1, 5):
+        spoil(sent[bad].message_id, b"garbage")
+
+    received = coordinator.receive_many(WORKER, most, LONG)
+
+    assert numbers(received) == [0, 2, 3, 4, 6, 7, 8][:most]
+    assert coordinator.stats(WORKER).dead == 2
 
 
 def test_what_is_no_record_at_all_dies_with_its_bytes(
