@@ -28,8 +28,11 @@ def _hint(part: str, value: object) -> str:
     return f"; write {str(value)!r}" if type(value) is int and part == "instance" else ""
 
 
-REPLY_TYPE = "_reply"
-"""The type of the inboxes in which processes get replies to their requests."""
+REPLY_TYPE = "_tta-coordination.reply"
+"""The type of the inboxes in which processes get replies to their requests; they fade when unused.
+
+Nobody gives it to an agent by chance.
+"""
 
 
 @attrs.frozen(order=True)
@@ -37,7 +40,8 @@ class AgentId:
     """The address of an agent, and of its inbox.
 
     ``AgentId("worker")`` is the shared inbox of the type, for which any number of consumers
-    compete; ``AgentId("worker", "1")`` is that instance's own.
+    compete; ``AgentId("worker", "1")`` is that instance's own. The type
+    ``_tta-coordination.reply`` is kept for replies to requests: its inboxes do not last.
 
     Attributes:
         type: What kind of agent; 1 to 128 characters of ``A-Z a-z 0-9 _ . -``.

@@ -6,7 +6,9 @@ import pytest
 
 from tests.contract.conftest import Make
 from tests.contract.given import LONG, ONE, SENDER, TWO, WORKER, drain, message, send, together
+from tests.support.servers import Client
 from tta_agent_coordination import AgentId, RedisMessageCoordinator
+from tta_agent_coordination.keys import Keys
 
 pytestmark = pytest.mark.guarantee("2.1")
 
@@ -17,6 +19,17 @@ def test_the_shared_inbox_and_those_of_instances_are_apart(
     for number, inbox in enumerate((WORKER, ONE, TWO)):
         send(coordinator, number, to=inbox)
     assert [drain(coordinator, inbox) for inbox in (TWO, ONE, WORKER)] == [[2], [1], [0]]
+
+
+@pytest.mark.parametrize("kind", ["_reply", "reply", "_tta-coordination"])
+def test_no_inbox_of_an_agent_fades(
+    coordinator: RedisMessageCoordinator, client: Client, key_prefix: str, kind: str
+) -> None:
+    inbox = AgentId(kind, "1")
+    send(coordinator, 1, to=inbox)
+    coordinator.receive(inbox, 0.0)
+    names = Keys(key_prefix).inbox(inbox)
+    assert {client.pttl(names[name]) for name in ("messages", "seq", "states")} == {-1}
 
 
 ALIKE = [

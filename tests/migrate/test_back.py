@@ -21,6 +21,7 @@ from tta_agent_coordination import (
     RoutingKey,
 )
 from tta_agent_coordination.cli import main
+from tta_agent_coordination.identity import REPLY_TYPE
 from tta_agent_coordination.migrate import Migration, Report
 from tta_agent_coordination.proxy import Command, FaultProxy
 
@@ -185,7 +186,7 @@ def test_a_dry_run_writes_nothing(
 def test_replies_and_what_belongs_to_no_inbox_stay(
     back: Back, coordinator: RedisMessageCoordinator, client: Client, key_prefix: str
 ) -> None:
-    asker = AgentId("_reply", "x")
+    asker = AgentId(REPLY_TYPE, "x")
     coordinator.send_message(PLANNER, asker, AgentMessage(PLANNER, asker))
     client.set(f"{key_prefix}:{{@agents}}:records", "x")
     client.set(f"{key_prefix}:{{@circuit/a}}:circuit", "x")

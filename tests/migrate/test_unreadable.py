@@ -10,6 +10,7 @@ from tests.migrate.migrator import as_migrator
 from tests.migrate.old import OldInbox, stored
 from tests.support.servers import Client
 from tta_agent_coordination import RedisMessageCoordinator
+from tta_agent_coordination.identity import REPLY_TYPE
 from tta_agent_coordination.migrate import Migration
 
 pytestmark = pytest.mark.backend("fakeredis", "valkey", "redis62")
@@ -87,7 +88,7 @@ def test_keys_of_another_type_and_of_nobody_are_left_and_listed(
     client.set(old.queue, "x")
     client.set(f"{old_prefix}:metrics", "x")
     client.set(f"{old_prefix}:queue:a b:default", "x")
-    client.set(f"{old_prefix}:dlq:_reply:default", "x")
+    client.set(f"{old_prefix}:dlq:{REPLY_TYPE}:default", "x")
     client.set(f"{old_prefix}:dlq:two:many:parts", "x")
     client.set(f"{old_prefix}:sched:worker:default:prio:7", "x")
     client.set(f"{old_prefix}x:queue:other:default", "x")
@@ -100,7 +101,8 @@ def test_keys_of_another_type_and_of_nobody_are_left_and_listed(
     assert inbox.faults[0].reason == "the key is a string, not a list"
     reasons = {fault.key[len(old_prefix) + 1 :]: fault.reason for fault in report.others}
     assert reasons.pop("queue:a b:default").startswith("the type of an AgentId")
-    assert reasons.pop("dlq:_reply:default") == "the type _reply is kept for replies"
+    kept = f"the type {REPLY_TYPE} is kept for replies"
+    assert reasons.pop(f"dlq:{REPLY_TYPE}:default") == kept
     assert reasons == dict.fromkeys(
         ["metrics", "dlq:two:many:parts", "sched:worker:default:prio:7"], "no key of the layout"
     )

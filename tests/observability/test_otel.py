@@ -22,6 +22,7 @@ from tta_agent_coordination import (
     RetryLater,
 )
 from tta_agent_coordination.events import HandlerBegun, HandlerEnded
+from tta_agent_coordination.identity import REPLY_TYPE
 from tta_agent_coordination.otel import Tracing, instrument
 
 pytestmark = pytest.mark.backend("valkey")
@@ -232,7 +233,7 @@ def test_a_request_is_one_trace_from_question_to_answer(
     traced.request(SENDER, ONE, {}, timeout=LONG)
 
     asking, question = spans.one("request worker"), spans.one("send worker")
-    answer, handling = spans.one("send _reply"), spans.one("process worker")
+    answer, handling = spans.one(f"send {REPLY_TYPE}"), spans.one("process worker")
     assert asking.kind is SpanKind.CLIENT
     assert [parent(span) for span in (asking, question, handling, answer)] == [
         None,

@@ -4,11 +4,10 @@ import time
 
 import pytest
 
-from tests.support.marks import ALL, ONE_BACKEND, REAL
+from tests.support.marks import ALL, REAL
 from tests.support.waiting import SLACK, eventually
 from tests.workers.given import (
     ASKER,
-    OWN,
     SHARED,
     Gate,
     Scripted,
