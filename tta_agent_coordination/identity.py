@@ -66,10 +66,12 @@ class AgentId:
             text: ``type`` or ``type:instance``.
 
         Raises:
-            TypeError: It is no text.
-            ValueError: The text is of neither form.
+            ValueError: It is of neither form, or no text.
         """
         if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance] - untyped callers
-            raise TypeError(f"an AgentId is parsed from a string, not {describe(text)}")
+            # As AgentId(1) does: there is no text that would do.
+            raise ValueError(  # noqa: TRY004
+                f"the text of an AgentId must be a string, not {describe(text)}"
+            )
         kind, colon, instance = text.partition(":")
         return cls(kind, instance if colon else None)

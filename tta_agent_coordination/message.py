@@ -130,6 +130,17 @@ def _check_timestamp(_owner: object, _attribute: object, value: object) -> None:
         raise ValueError(
             f"timestamp must be a datetime with a time zone, not {checks.describe(value)}"
         )
+    if not 1 < value.year < 9999:
+        _check_has_utc_form(value)
+
+
+def _check_has_utc_form(moment: datetime) -> None:
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(
+            f"timestamp must be in the years 1 to 9999 of UTC, not {checks.describe(moment)}"
+        ) from None
 
 
 def _agent(_owner: object, attribute: attrs.Attribute[Any], value: object) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any, cast
 
 import attrs
@@ -25,6 +25,8 @@ pytestmark = pytest.mark.guarantee("2.11")
 
 Call = Callable[[RedisMessageCoordinator, Any], object]
 TOKEN = "0123456789abcdef:" + "message-id"
+
+EAST, WEST = timezone(timedelta(hours=5)), timezone(timedelta(hours=-5))
 
 NO_DURATION = [
     -1, -0.001, math.nan, math.inf, -math.inf, 1e300, 10**400, 10**5000, "1", b"1", True, False,
@@ -323,6 +325,8 @@ WRONG_FIELDS: list[tuple[str, Any]] = [
     *[("message_id", x) for x in ("no-break\u00a0space", "\ud800" * 6, "\u200b" * 6, "\x7f" * 6)],
     *[("timestamp", x) for x in (None, 0, "2024-01-01", datetime(2024, 1, 1))],
     ("timestamp", datetime(2024, 1, 1, tzinfo=_NoOffset())),
+    ("timestamp", datetime(1, 1, 1, 4, 59, 59, tzinfo=EAST)),
+    ("timestamp", datetime(9999, 12, 31, 19, tzinfo=WEST)),
     *[("correlation_id", x) for x in (1, b"x", [])],
     *[("headers", x) for x in (None, [], "a", {1: "a"}, {"a": 1}, {"a": None}, {None: "a"})],
 ]
@@ -443,6 +447,26 @@ def test_the_limit_is_exact(coordinator: RedisMessageCoordinator) -> None:
 
 
 # Odd, but good --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime(1, 1, 1, 5, tzinfo=EAST),
+        datetime(1, 1, 1, tzinfo=WEST),
+        datetime.max.replace(tzinfo=EAST),
+        datetime(9999, 12, 31, 18, 59, 59, 999_999, tzinfo=WEST),
+        datetime.min.replace(tzinfo=UTC),
+        datetime.max.replace(tzinfo=UTC),
+    ],
+    ids=str,
+)
+def test_the_first_and_the_last_moments_of_utc_arrive(
+    coordinator: RedisMessageCoordinator, moment: datetime
+) -> None:
+    send(coordinator, 1, timestamp=moment)
+    assert take(coordinator).message.timestamp == moment
+
 
 ODD_PAYLOADS: dict[str, dict[str, Any]] = {
     "empty": {},

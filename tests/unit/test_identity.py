@@ -67,7 +67,9 @@ def test_what_is_of_neither_form_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("thing", [None, 1, b"worker", AgentId("worker")])
 def test_only_text_is_parsed(thing: Any) -> None:
-    with pytest.raises(TypeError, match="parsed from a string"):
+    with pytest.raises(
+        ValueError, match=r"^the text of an AgentId must be a string, not .*\(\w+\)"
+    ):
         AgentId.parse(thing)
 
 
