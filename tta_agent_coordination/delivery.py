@@ -167,7 +167,7 @@ class InboxStats:
             ``dead_letter_limit``, since they were last purged.
     """
 
-    ready: Mapping[MessagePriority, int]
+    ready: Mapping[MessagePriority, int] = attrs.field(hash=False)
     delayed: int
     leased: int
     dead: int

@@ -33,6 +33,11 @@ class MessagePriority(IntEnum):
     NORMAL = 5
     HIGH = 9
 
+    @classmethod
+    def _missing_(cls, value: object) -> MessagePriority | None:
+        """Read a number of which JSON made a string, as it does with the keys of `InboxStats`."""
+        return next((each for each in cls if value == str(each.value)), None)
+
 
 class FailureType(StrEnum):
     """Why a message could not be handled, as its consumer says with ``nack``."""
