@@ -13,8 +13,7 @@ end
 
 -- The first write is one that a server out of memory allows; what follows it then too.
 redis.call('DEL', k_wake)
-promote_delayed(now)
-local moved = expire_leases(now)
+local moved = move_due(now)
 if moved > 0 then remember_call(moved) end
 local due = next_due(now)
 if redis.call('EXISTS', k_ready) == 1 or (due >= 0 and due < horizon) then wake() end

@@ -2,17 +2,7 @@
 -- Record: reason dead_at score attempts holder length-of-error error stored-message
 -- `buried` gets id and reason of each, for the caller to be told.
 local dropped, buried = 0, {}
-local last_death
-
--- Those that die in one step, or while the clock is set back, keep their order.
-local function place_among_dead(now)
-  if not last_death then
-    local newest = redis.call('ZREVRANGE', k_dead, 0, 0, 'WITHSCORES')
-    last_death = tonumber(newest[2]) or 0
-  end
-  last_death = math.max(now, last_death + 1)
-  return int(last_death)
-end
+local newest
 
 local function drop_oldest()
   local excess = redis.call('ZCARD', k_dead) - dead_limit
@@ -28,7 +18,10 @@ end
 local function bury(id, now, state, record, reason, standing)
   redis.call('HSET', k_dead_records, id, table.concat({ reason, int(now), state.score,
     int(state.attempts), state.holder, int(#state.error), state.error .. record }, ' '))
-  redis.call('ZADD', k_dead, place_among_dead(now), id)
+  -- Those that die in one step, or while the clock is set back, keep their order.
+  newest = newest or tonumber(redis.call('ZREVRANGE', k_dead, 0, 0, 'WITHSCORES')[2]) or 0
+  newest = math.max(now, newest + 1)
+  redis.call('ZADD', k_dead, int(newest), id)
   redis.call('HDEL', k_messages, id)
   redis.call('HDEL', k_states, id)
   if state.standing == LIVE then redis.call('HDEL', k_claims, state.nonce) end

@@ -10,17 +10,18 @@ local function found(id, record, state)
   reply[#reply + 1], reply[#reply + 2] = state.attempts, state.error
 end
 
--- As release does. Its token is nobody's: the answer that held it did not get through.
-local function give_back(id, state)
-  redis.call('ZREM', k_leased, id)
-  state.attempts, state.standing = math.max(state.attempts - 1, 0), RELEASED
-  write_state(id, state)
-  redis.call('ZADD', k_ready, state.score, id)
-end
-
 -- Who asks for fewer than the first time was not answered, perhaps because of their size.
 local function repeat_earlier(claimed)
   local fewer = false
+
+  -- As release does. Its token is nobody's: the answer that held it did not get through.
+  local function give_back(id, state)
+    redis.call('ZREM', k_leased, id)
+    state.attempts, state.standing = math.max(state.attempts - 1, 0), RELEASED
+    write_state(id, state)
+    redis.call('ZADD', k_ready, state.score, id)
+  end
+
   for id in string.gmatch(claimed, '%S+') do
     local state = read_state(id)
     local record = redis.call('HGET', k_messages, id)

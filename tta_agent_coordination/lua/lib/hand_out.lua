@@ -53,8 +53,7 @@ end
 local function claim_new()
   local due = next_due(now)
   if due == 0 then
-    promote_delayed(now)
-    expire_leases(now)
+    move_due(now)
     due = next_due(now)
   end
   local more = claim_ready()

@@ -22,13 +22,6 @@ local function parse_state(raw)
            nonce = nonce, standing = standing, error = error }
 end
 
--- The score and the attempts; all that it takes to move a message back.
-local function place_of(raw)
-  local score, attempts = string.match(raw or '', '^(%d+) (%d+) %S+ %S+ %S+ %a [-+]')
-  if not score or #score > 16 then return int(4 * LEVEL), 0 end
-  return score, tonumber(attempts)
-end
-
 -- The origin of a message whose token is live; all that an ack needs of its state.
 local function live_origin(raw, nonce)
   if not raw then return nil end
