@@ -145,7 +145,7 @@ def test_a_worker_gets_fewer_of_them_in_the_step_that_finishes_others(
     coordinator: RedisMessageCoordinator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(coordinator, 1, to=ONE)
-    [feed] = coordinator.feed([ONE])
+    [feed] = coordinator.internals.feed([ONE])
     [(_, done)], _ = feed.exchange({}, 1, LONG)
     send(coordinator, 2, 3, 4, 5, 6, to=ONE)
 

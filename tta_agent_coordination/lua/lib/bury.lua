@@ -19,7 +19,7 @@ local function bury(id, now, state, record, reason, standing)
   redis.call('HSET', k_dead_records, id, table.concat({ reason, int(now), state.score,
     int(state.attempts), state.holder, int(#state.error), state.error .. record }, ' '))
   -- Those that die in one step, or while the clock is set back, keep their order.
-  newest = newest or tonumber(redis.call('ZREVRANGE', k_dead, 0, 0, 'WITHSCORES')[2]) or 0
+  newest = newest or tonumber(redis.call('ZRANGE', k_dead, -1, -1, 'WITHSCORES')[2]) or 0
   newest = math.max(now, newest + 1)
   redis.call('ZADD', k_dead, int(newest), id)
   redis.call('HDEL', k_messages, id)
