@@ -10,9 +10,9 @@ from typing import Any, Self
 from tta_agent_coordination import checks
 from tta_agent_coordination.agents.record import AgentRecord, RegistryEvent
 from tta_agent_coordination.aio.pool import DEFAULT_MAX_WORKERS, Pool
+from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
 from tta_agent_coordination.errors import ConfigurationError
 from tta_agent_coordination.identity import AgentId
-from tta_agent_coordination.interfaces import MessageCoordinator
 from tta_agent_coordination.keys import DEFAULT_KEY_PREFIX
 from tta_agent_coordination.registry.core import RedisAgentRegistry
 from tta_agent_coordination.registry.local import Registrable
@@ -178,7 +178,7 @@ class AsyncAgentRegistry:
         await self._pool.run(self._registry.on_unhealthy, callback, fallback=fallback)
 
     async def move_messages_of_dead(
-        self, coordinator: MessageCoordinator, *, to: AgentId | None = None
+        self, coordinator: RedisMessageCoordinator, *, to: AgentId | None = None
     ) -> None:
         """See `AgentRegistry.move_messages_of_dead`; that of an adapter is its ``coordinator``."""
         await self._pool.run(self._registry.move_messages_of_dead, coordinator, to=to)

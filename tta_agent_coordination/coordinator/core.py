@@ -9,6 +9,7 @@ import attrs
 
 from tta_agent_coordination import checks, policy
 from tta_agent_coordination.coordinator.calls import Calls
+from tta_agent_coordination.coordinator.copies import store_copies
 from tta_agent_coordination.coordinator.dead_letters import DeadLetters
 from tta_agent_coordination.coordinator.directory import Directory, recover_all
 from tta_agent_coordination.coordinator.feed import Feed, feeds
@@ -351,6 +352,12 @@ class RedisMessageCoordinator(MessageCoordinator):
     def held_by_each(self, agent_ids: Sequence[AgentId]) -> dict[AgentId, int]:
         """Return how many each of several holds, asked together; for `AgentWorker`."""
         return dict(zip(agent_ids, self._inbox.held(agent_ids), strict=True))
+
+    def store_copies(
+        self, origin: AgentId, to: AgentId, received: Sequence[ReceivedMessage]
+    ) -> list[MessageResult]:
+        """Store in one inbox what was received from another; for the registry."""
+        return store_copies(self._outbox, origin, to, received)
 
     def feed(self, agent_ids: Sequence[AgentId]) -> list[Feed]:
         """Return inboxes that can be waited for together; for `AgentWorker`."""

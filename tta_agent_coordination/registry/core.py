@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from tta_agent_coordination import checks, policy
 from tta_agent_coordination.agents.agent import check_made
 from tta_agent_coordination.agents.record import AgentRecord, Liveness, RegistryEvent
+from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
 from tta_agent_coordination.errors import (
     AgentNotFoundError,
     ConfigurationError,
@@ -17,7 +18,6 @@ from tta_agent_coordination.errors import (
 )
 from tta_agent_coordination.events import AgentsRecovered, Events
 from tta_agent_coordination.identity import AgentId
-from tta_agent_coordination.interfaces import MessageCoordinator
 from tta_agent_coordination.keys import DEFAULT_KEY_PREFIX, Keys
 from tta_agent_coordination.registry import catalog
 from tta_agent_coordination.registry.events import Watch
@@ -199,9 +199,9 @@ class RedisAgentRegistry(AgentRegistry):
         self._supervision.recovery.hook(callback, fallback)
 
     def move_messages_of_dead(
-        self, coordinator: MessageCoordinator, *, to: AgentId | None = None
+        self, coordinator: RedisMessageCoordinator, *, to: AgentId | None = None
     ) -> None:
-        checks.instance_of("coordinator", coordinator, MessageCoordinator)
+        checks.instance_of("coordinator", coordinator, RedisMessageCoordinator)
         self._supervision.move_messages(coordinator, None if to is None else _agent_id("to", to))
 
     def on_superseded(self, callback: Callable[[AgentId], object]) -> None:

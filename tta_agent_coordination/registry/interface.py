@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tta_agent_coordination.agents.record import AgentRecord, RegistryEvent
+from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
 from tta_agent_coordination.identity import AgentId
-from tta_agent_coordination.interfaces import MessageCoordinator
 from tta_agent_coordination.registry.local import Registrable
 from tta_agent_coordination.registry.recovery import Hook, RecoverySummary
 
@@ -147,7 +147,7 @@ class AgentRegistry(ABC):
 
     @abstractmethod
     def move_messages_of_dead(
-        self, coordinator: MessageCoordinator, *, to: AgentId | None = None
+        self, coordinator: RedisMessageCoordinator, *, to: AgentId | None = None
     ) -> None:
         """Let `detect_and_recover` move the messages out of the own inboxes of dead agents.
 

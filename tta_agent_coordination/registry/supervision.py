@@ -6,9 +6,9 @@ import logging
 from collections.abc import Sequence
 
 from tta_agent_coordination.agents.record import AgentRecord, Liveness
+from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
 from tta_agent_coordination.errors import CoordinationError
 from tta_agent_coordination.identity import AgentId
-from tta_agent_coordination.interfaces import MessageCoordinator
 from tta_agent_coordination.registry.adoption import move_messages
 from tta_agent_coordination.registry.recovery import Recovery, RecoverySummary, RestartPolicy
 
@@ -25,10 +25,10 @@ class Supervision:
     def __init__(self, policy: RestartPolicy) -> None:
         """Begin without hooks; messages stay where they are."""
         self.recovery = Recovery(policy)
-        self._coordinator: MessageCoordinator | None = None
+        self._coordinator: RedisMessageCoordinator | None = None
         self._heir: AgentId | None = None
 
-    def move_messages(self, coordinator: MessageCoordinator, to: AgentId | None) -> None:
+    def move_messages(self, coordinator: RedisMessageCoordinator, to: AgentId | None) -> None:
         """Move the messages of the dead from now on."""
         self._coordinator, self._heir = coordinator, to
 
