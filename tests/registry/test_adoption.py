@@ -10,10 +10,12 @@ from tests.support.waiting import eventually
 from tta_agent_coordination import (
     AgentId,
     AgentMessage,
+    AgentRecord,
     CoordinatorUnavailableError,
     LeaseOutcome,
     MessagePriority,
     ReceivedMessage,
+    RecoverySummary,
     RedisMessageCoordinator,
 )
 from tta_agent_coordination.registry.adoption import move_messages
@@ -88,6 +90,47 @@ def test_an_heir_that_is_dead_itself_keeps_its_own(
     supervisor = make()
     supervisor.move_messages_of_dead(coordinator, to=ONE)
     assert supervisor.detect_and_recover().moved == 0
+    assert len(drain(coordinator, ONE)) == 1
+
+
+@pytest.mark.guarantee("3.6")
+def test_those_of_an_agent_that_was_ended_move_once_it_would_be_dead(
+    make: Make, later: Later, coordinator: RedisMessageCoordinator
+) -> None:
+    # given an agent that was found, ended long after its registration, and was sent something
+    owner, supervisor = make(heartbeat_ttl_s=10), make()
+    owner.register(Plain(ONE))
+    to = supervisor.pick("worker")
+    later(90)
+    owner.deregister(ONE)
+    send(coordinator, 1, 2, to=to)
+    restarted: list[AgentRecord] = []
+    supervisor.on_unhealthy(restarted.append)
+    supervisor.move_messages_of_dead(coordinator)
+
+    # then it has time to come back
+    assert supervisor.detect_and_recover().moved == 0
+    later(19)
+    assert supervisor.detect_and_recover().moved == 0
+
+    # and after that what waits for it moves, and nobody restarts what was meant to end
+    later(2)
+    assert supervisor.detect_and_recover() == RecoverySummary(moved=2)
+    assert [one.message.payload["n"] for one in drain(coordinator, SHARED)] == [1, 2]
+    assert restarted == []
+
+
+def test_those_of_an_agent_that_came_back_stay(
+    make: Make, later: Later, coordinator: RedisMessageCoordinator
+) -> None:
+    owner, supervisor = make(heartbeat_ttl_s=10), make()
+    owner.register(Plain(ONE))
+    owner.deregister(ONE)
+    later(25)
+    owner.register(Plain(ONE))
+    send(coordinator, 1)
+    supervisor.move_messages_of_dead(coordinator)
+    assert supervisor.detect_and_recover() == RecoverySummary(checked=1)
     assert len(drain(coordinator, ONE)) == 1
 
 

@@ -11,6 +11,7 @@ from tests.support.waiting import eventually
 from tta_agent_coordination import (
     ConfigurationError,
     CoordinatorUnavailableError,
+    Liveness,
     RegistryEventType,
 )
 from tta_agent_coordination.proxy import FaultProxy
@@ -82,6 +83,21 @@ def test_what_began_and_ended_between_two_looks_is_seen(make: Make) -> None:
     first.deregister(TWO)
     first.register(Plain(TWO))
     assert seen() == [("registered", "worker:2")]
+
+
+def test_the_last_that_is_known_of_who_ended_is_when_it_ended(make: Make, later: Later) -> None:
+    owner, observer = make(heartbeat_ttl_s=10), make()
+    watch = observer.watching(timeout=PATIENCE)
+    assert watch.look() == []
+    begun = owner.register(Plain(ONE))
+    owner.deregister(ONE)
+    registered, deregistered = watch.look()
+    assert registered.record == deregistered.record
+    assert registered.record.last_beat >= begun.last_beat
+    assert registered.record.liveness is Liveness.ALIVE
+    later(25)
+    [ended] = observer._store.look().ended
+    assert ended.liveness is Liveness.DEAD
 
 
 @pytest.mark.backend("fakeredis")

@@ -1,4 +1,4 @@
-"""What becomes of the messages in the inbox of an agent that is dead."""
+"""What becomes of the messages in the inbox of an agent that is gone."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ class RedisAgentRegistry(AgentRegistry):
 
     def detect_and_recover(self) -> RecoverySummary:
         unwell = self._pulse.check_up()
-        summary = self._supervision.round(self._store.read_all(), unwell)
+        summary = self._supervision.round(self._store.look(), unwell)
         if summary.unhealthy and self.events.observers:
             self.events.tell(
                 AgentsRecovered(

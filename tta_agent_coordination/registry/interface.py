@@ -102,7 +102,7 @@ class AgentRegistry(ABC):
     ) -> AgentId:
         """Return the least loaded agent that `discover` finds, to send a message to.
 
-        It may die before it gets to the message, which then waits in its own inbox: for the
+        It may die, or end, before it gets to the message, which then waits in its own inbox: for the
         agent to come back under the same id, or for `detect_and_recover`, which moves it when
         `move_messages_of_dead` asks for that. Where any agent of a type will do, send to
         ``AgentId(type)``, the inbox they share: nothing waits for anyone there.
@@ -150,6 +150,8 @@ class AgentRegistry(ABC):
         self, coordinator: RedisMessageCoordinator, *, to: AgentId | None = None
     ) -> None:
         """Let `detect_and_recover` move the messages out of the own inboxes of dead agents.
+
+        And of those that were ended, once that is longer ago than twice their ttl.
 
         Args:
             coordinator: Moves them, under the prefix of the registry.

@@ -55,7 +55,7 @@ class RecoverySummary:
         waiting: For which it is too early to try again.
         given_up: For which the limit is reached; the fallback was called, once.
         failed: For which a hook raised.
-        moved: How many messages were moved from the inboxes of dead agents.
+        moved: How many messages were moved from the inboxes of agents that are dead, or were ended.
     """
 
     checked: int = 0
