@@ -28,7 +28,7 @@ from tta_agent_coordination.registry.pulse import Pulse
 from tta_agent_coordination.registry.recovery import Hook, RecoverySummary, RestartPolicy
 from tta_agent_coordination.registry.store import Store
 from tta_agent_coordination.registry.supervision import Supervision
-from tta_agent_coordination.threads import PerProcess
+from tta_agent_coordination.threads import PerProcess, is_for_caller
 from tta_agent_coordination.transport.link import Link
 from tta_agent_coordination.transport.url import target_of
 
@@ -276,7 +276,9 @@ class RedisAgentRegistry(AgentRegistry):
         for callback in self._superseded:
             try:
                 callback(agent_id)
-            except Exception:
+            except BaseException as error:
+                if is_for_caller(error):
+                    raise
                 logger.exception(
                     "a callback for the superseded agent %s raised",
                     agent_id,

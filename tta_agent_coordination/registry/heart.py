@@ -60,7 +60,7 @@ class Heart:
             logger.warning("heartbeats succeed again", extra={"event": "heartbeats_recovered"})
             self._events.tell(HeartbeatsRecovered())
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         first, self.last_error = self.last_error is None, f"{type(error).__name__}: {error}"
         if first:  # one line a change, not one a beat
             logger.warning(
@@ -78,5 +78,5 @@ class Heart:
             due = time.monotonic() + self._interval
             try:
                 self._beat()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next may succeed
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the next may succeed
                 self._failed(error)

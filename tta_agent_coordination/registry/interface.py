@@ -102,8 +102,8 @@ class AgentRegistry(ABC):
     ) -> AgentId:
         """Return the least loaded agent that `discover` finds, to send a message to.
 
-        It may die, or end, before it gets to the message, which then waits in its own inbox: for the
-        agent to come back under the same id, or for `detect_and_recover`, which moves it when
+        It may die, or end, before it gets to the message, which then waits in its own inbox: for
+        the agent to come back under the same id, or for `detect_and_recover`, which moves it when
         `move_messages_of_dead` asks for that. Where any agent of a type will do, send to
         ``AgentId(type)``, the inbox they share: nothing waits for anyone there.
 

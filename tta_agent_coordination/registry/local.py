@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 import attrs
 
-from tta_agent_coordination import checks
+from tta_agent_coordination import checks, threads
 from tta_agent_coordination.agents.capability import AgentCapability
 from tta_agent_coordination.agents.record import (
     RUNNING,
@@ -151,7 +151,7 @@ class LocalAgent:
         self.healthy = healthy
         before = self._said
         self._said = Registration(
-            name=self.agent.name,
+            name=self._answer("name", lambda: self.agent.name, otherwise=before.name),
             ttl=self.ttl,
             status=self._answer("status", self._status, otherwise=before.status),
             capabilities=self._capabilities()
@@ -165,7 +165,9 @@ class LocalAgent:
     def _answer(self, what: str, hook: Callable[[], T], *, otherwise: T) -> T:
         try:
             answer = hook()
-        except Exception:
+        except BaseException as error:
+            if threads.is_for_caller(error):
+                raise
             if what not in self._failing:  # one line a change, not one a beat
                 logger.exception(
                     "the %s of agent %s could not be asked for",
