@@ -145,3 +145,4 @@ def test_beats_go_on_when_the_server_was_away(
     assert len(changes) == 2, "one line a change"
     assert "heartbeats fail" in changes[0]
     assert changes[1] == "heartbeats succeed again"
+    assert [one.exc_info for one in caplog.records if one.exc_info] == [], "an outage is no bug"

@@ -152,6 +152,7 @@ def test_no_error_ends_the_heart(caplog: pytest.LogCaptureFixture) -> None:
     assert heart.stop(PATIENCE)
     assert heart.age is not None
     assert caplog.text.count("heartbeats fail") == 1
+    assert caplog.text.count("Traceback") == 1, "what nobody expects is told with where it was"
     assert caplog.text.count("succeed again") == 1
 
 

@@ -240,6 +240,16 @@ class RedisAgentRegistry(AgentRegistry):
         if local is not None:
             local.load = source
 
+    def refresh_loads(self, refresh: Callable[[], object]) -> None:
+        """Call `refresh` once a beat, after all hooks and beside the beat; a worker calls it."""
+        if refresh not in self._pulse.refreshing:
+            self._pulse.refreshing += (refresh,)
+
+    def refresh_no_loads(self, refresh: Callable[[], object]) -> None:
+        """Call it no more."""
+        kept = (known for known in self._pulse.refreshing if known != refresh)
+        self._pulse.refreshing = tuple(kept)
+
     def retire(self, agent_ids: Iterable[AgentId]) -> None:
         """Announce in one round trip that agents of this process stop; a worker calls it.
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from tta_agent_coordination import threads
+from tta_agent_coordination.errors import CoordinationError
 from tta_agent_coordination.events import Events, HeartbeatsFailed, HeartbeatsRecovered
 
 logger = logging.getLogger("tta_agent_coordination")
@@ -63,10 +64,11 @@ class Heart:
     def _failed(self, error: BaseException) -> None:
         first, self.last_error = self.last_error is None, f"{type(error).__name__}: {error}"
         if first:  # one line a change, not one a beat
+            expected = isinstance(error, CoordinationError)
             logger.warning(
                 "heartbeats fail, and go on: %s",
                 error,
-                exc_info=True,
+                exc_info=None if expected else error,
                 extra={"event": "heartbeats_failed"},
             )
             self._events.tell(HeartbeatsFailed(error=self.last_error))

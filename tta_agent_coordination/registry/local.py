@@ -61,7 +61,7 @@ class LocalAgent:
         agent: The object that was registered.
         ttl: Seconds that a beat is good for.
         epoch: Of its registration; 0 before there is one.
-        load: Says how busy it is, where a worker serves it.
+        load: Says how busy it is, from memory, where a worker serves it.
         healthy: What its last health check found.
         state: The last state that is known of it, as JSON; empty for none.
         stopping: Whether it takes no more messages and finishes those it has.
@@ -75,6 +75,7 @@ class LocalAgent:
     healthy: bool = True
     state: str = ""
     _said: Registration = attrs.field(init=False)
+    _last_load: AgentLoad = attrs.field(factory=AgentLoad, init=False)
     _asking: threading.Lock = attrs.field(factory=threading.Lock, init=False)
     _asked_at: float | None = attrs.field(default=None, init=False)
     _failing: set[str] = attrs.field(factory=set[str], init=False)
@@ -122,7 +123,8 @@ class LocalAgent:
 
     def beat(self) -> Beat:
         """Return what is told of it at a beat."""
-        said = self._said
+        self._last_load = self._answer("load", self._load, otherwise=self._last_load)
+        said = attrs.evolve(self._said, load=self._last_load)
         if self.stopping:
             said = attrs.evolve(said, status=STOPPING)
         elif not self.well:
@@ -157,7 +159,6 @@ class LocalAgent:
             capabilities=self._capabilities()
             if strict
             else self._answer("capabilities", self._capabilities, otherwise=before.capabilities),
-            load=self._answer("load", self._load, otherwise=before.load),
             process=this_process(),
         )
         self.state = self._answer("state", self._state, otherwise=self.state)

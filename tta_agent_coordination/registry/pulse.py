@@ -32,6 +32,7 @@ class Pulse:
         superseded: Those that were, until somebody else registered or ended them.
         heart: The thread that beats for them.
         closed: Set when the registry is closed.
+        refreshing: What is called once a beat, to learn anew what loads are told of.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Pulse:
         self.superseded: set[AgentId] = set()
         self.heart = Heart(self._beat_for_all, times.interval, events)
         self.closed = threading.Event()
+        self.refreshing: tuple[Callable[[], object], ...] = ()
 
     def register(self, agent: Registrable) -> AgentRecord:
         """Register an agent, and give it the state of its predecessor first."""
@@ -125,7 +127,7 @@ class Pulse:
 
     def _beat_for_all(self) -> None:
         agents = self.agents.all()
-        self._survey.take(agents, self._times.patience)
+        self._survey.take(agents, self._times.patience, self.refreshing)
         lost = self._beat(agents)
         if lost:
             aside(lambda: self._tell(lost), self._times.patience)

@@ -296,6 +296,7 @@ class AgentWorker:
             self._registry.register(agent)
             self._listed.add(agent.agent_id)
             self._registry.set_load_source(agent.agent_id, partial(self._load, agent))
+        self._registry.refresh_loads(self._depths.refresh)
         self._registry.start_heartbeats()
 
     def _retire(self) -> None:
@@ -304,6 +305,8 @@ class AgentWorker:
                 self._registry.retire(list(self._listed))
 
     def _delist(self) -> None:
+        if self._registry is not None:
+            self._registry.refresh_no_loads(self._depths.refresh)
         while self._registry is not None and self._listed:
             agent_id = self._listed.pop()
             with _logged(f"deregistering agent {agent_id}"):
