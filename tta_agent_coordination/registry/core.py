@@ -88,7 +88,7 @@ class RedisAgentRegistry(AgentRegistry):
             lambda: Pulse(times, self._store, beats, self._tell_superseded, self.events)
         )
         self._supervision = Supervision(checks.instance_of("restart_policy", given, RestartPolicy))
-        self._superseded: list[Callable[[AgentId], object]] = []
+        self._superseded: tuple[Callable[[AgentId], object], ...] = ()
 
     @classmethod
     def from_url(cls, url: str, key_prefix: str = DEFAULT_KEY_PREFIX, **options: Any) -> Self:
@@ -112,9 +112,17 @@ class RedisAgentRegistry(AgentRegistry):
         return self._pulse.heartbeat(_agent_id("agent_id", agent_id))
 
     def start_heartbeats(self) -> None:
-        if self._pulse.closed.is_set():
-            raise ConfigurationError("this registry is closed: make a new one")
+        self._check_open()
         self._pulse.heart.start()
+
+    def lend_heartbeats(self) -> None:
+        """Start the heartbeats, unless they run, for as long as they are needed; for a worker."""
+        self._check_open()
+        self._pulse.heart.start(lent=True)
+
+    def stop_lent_heartbeats(self, timeout: float) -> bool:
+        """Stop them if nobody else has started them, and no agent of this process is left."""
+        return self._pulse.heart.stop_lent(self._pulse.agents.all, timeout)
 
     def stop_heartbeats(self, timeout: float = 5.0) -> bool:
         return self._pulse.heart.stop(checks.duration("timeout", timeout))
@@ -206,7 +214,11 @@ class RedisAgentRegistry(AgentRegistry):
 
     def on_superseded(self, callback: Callable[[AgentId], object]) -> None:
         if callback not in self._superseded:
-            self._superseded.append(callback)
+            self._superseded = (*self._superseded, callback)
+
+    def remove_on_superseded(self, callback: Callable[[AgentId], object]) -> None:
+        """Call it no more; a worker calls it."""
+        self._superseded = tuple(known for known in self._superseded if known != callback)
 
     def detect_and_recover(self) -> RecoverySummary:
         unwell = self._pulse.check_up()
@@ -233,6 +245,16 @@ class RedisAgentRegistry(AgentRegistry):
         """Whether a worker serves it that has this registry; a worker calls it."""
         local = self._pulse.agents.get(agent_id)
         return local is not None and local.load is not None
+
+    def serves(self, agent_id: AgentId, source: LoadSource) -> bool:
+        """Whether the registration of an agent is that for which `source` was set."""
+        local = self._pulse.agents.get(agent_id)
+        return local is not None and local.load is source
+
+    def end_served(self, agent_id: AgentId, source: LoadSource) -> bool:
+        """End a registration if it is that for which `source` was set; a worker calls it."""
+        local = self._pulse.agents.get(agent_id)
+        return local is not None and local.load is source and self._pulse.end(local)
 
     def set_load_source(self, agent_id: AgentId, source: LoadSource | None) -> None:
         """Let beats of an agent of this process tell how busy it is; a worker calls it."""
@@ -277,6 +299,10 @@ class RedisAgentRegistry(AgentRegistry):
     def events(self) -> Events:
         """Who is told what happens here: add and remove observers."""
         return self._link.events
+
+    def _check_open(self) -> None:
+        if self._pulse.closed.is_set():
+            raise ConfigurationError("this registry is closed: make a new one")
 
     @property
     def _pulse(self) -> Pulse:

@@ -25,6 +25,7 @@ class Heart:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+        self._lent = False
         self._last_success: float | None = None
         self.last_error: str | None = None
 
@@ -39,9 +40,10 @@ class Heart:
         """Whether the thread runs."""
         return self._thread is not None and self._thread.is_alive()
 
-    def start(self) -> None:
-        """Start the thread, unless it runs."""
+    def start(self, *, lent: bool = False) -> None:
+        """Start the thread, unless it runs; one that was only `lent` ends with `stop_lent`."""
         with self._lock:
+            self._lent = lent and (self._lent or not self.running)
             if not self.running:
                 self._stopped = threading.Event()
                 self._thread = threads.spawn("heartbeat", self._run)
@@ -49,9 +51,20 @@ class Heart:
     def stop(self, timeout: float) -> bool:
         """End the thread; whether it ended within `timeout` seconds."""
         with self._lock:
-            thread, self._thread = self._thread, None
-            self._stopped.set()
+            thread = self._detach()
         return thread is None or threads.join([thread], timeout)
+
+    def stop_lent(self, needed: Callable[[], object], timeout: float) -> bool:
+        """End the thread if it was lent and is not `needed`; whether it ended if it was to."""
+        with self._lock:  # who needs it from now on starts another
+            thread = self._detach() if self._lent and not needed() else None
+        return thread is None or threads.join([thread], timeout)
+
+    def _detach(self) -> threading.Thread | None:
+        thread, self._thread = self._thread, None
+        self._lent = False
+        self._stopped.set()
+        return thread
 
     def succeeded(self) -> None:
         """Note that a beat succeeded, whoever made it."""

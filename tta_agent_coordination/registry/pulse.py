@@ -89,13 +89,19 @@ class Pulse:
 
     def deregister(self, agent_id: AgentId) -> bool:
         """End a registration, and store what the agent exports last."""
-        local, state = self.agents.get(agent_id), ""
+        local = self.agents.get(agent_id)
         if local is not None:
-            self.agents.drop(local)
-            aside(lambda: local.ask(wait=LONGEST_PATIENCE), LONGEST_PATIENCE)
-            state = local.state
+            return self.end(local)
         # Of an agent that was ever registered here, only that registration is ended.
-        epoch = self.agents.last_epoch(agent_id)
+        return self._remove(agent_id, self.agents.last_epoch(agent_id))
+
+    def end(self, local: LocalAgent) -> bool:
+        """End the registration of an agent of this process, and no other."""
+        self.agents.drop(local)
+        aside(lambda: local.ask(wait=LONGEST_PATIENCE), LONGEST_PATIENCE)
+        return self._remove(local.agent_id, local.epoch, local.state)
+
+    def _remove(self, agent_id: AgentId, epoch: int, state: str = "") -> bool:
         ended = self._store.remove(agent_id, epoch=epoch, state=state)
         if ended:
             self.agents.forget(agent_id, epoch)

@@ -25,6 +25,7 @@ class _Round:
         for call in self.then:
             call()
         self.over = True
+        self.agents, self.then, self.at, self.seen_at = (), (), None, None  # kept by nobody else
 
     def advances(self) -> bool:
         """Whether it goes on, and has got on since the last look."""
