@@ -23,6 +23,7 @@ from tests.workers.given import (
     Serve,
     event,
     in_thread,
+    is_empty,
     send,
 )
 from tta_agent_coordination import (
@@ -39,6 +40,7 @@ from tta_agent_coordination import (
 from tta_agent_coordination.registry.local import LocalAgent
 from tta_agent_coordination.worker.crew import Crew
 from tta_agent_coordination.worker.depths import Depths
+from tta_agent_coordination.worker.farewell import Farewell
 
 ALL = pytest.mark.backend("fakeredis", "valkey", "redis62", "cluster")
 REAL = pytest.mark.backend("valkey", "cluster")
@@ -388,11 +390,83 @@ def test_a_worker_stops_though_it_cannot_deregister(
     with RedisAgentRegistry(
         backend.client_through(proxy), key_prefix, call_timeout=0.3
     ) as registry:
-        worker = AgentWorker(Scripted(), coordinator, registry)
+        agents = [Scripted(agent_id=AgentId("crowd", str(number))) for number in range(3)]
+        worker = AgentWorker(agents, coordinator, registry)
         worker.start()
+        send(coordinator, event(1, agents[0].agent_id))
+        eventually(lambda: agents[0].got)
         proxy.refuse()
         assert worker.stop() is True
-    assert "deregistering agent greeter:1 failed" in caplog.text
+        assert registry.snapshot()["local"] == []
+
+        # then it tried once; and what it says to the coordinator's Redis is said all the same
+        assert caplog.text.count("registrations are left to expire") == 1
+        assert is_empty(coordinator, *worker.inboxes)
+        assert registry._pulses.get().heart.running is False
+
+
+@pytest.mark.guarantee("4.3")
+@ONE
+@pytest.mark.parametrize("fault", ["black_hole", "refuse"])
+@pytest.mark.parametrize("working", [False, True])
+def test_a_stop_takes_one_call_timeout_more_and_no_longer_while_redis_is_away(
+    backend, proxy, key_prefix: str, coordinators: Coordinators, fault: str, *, working: bool
+) -> None:
+    # given a worker of several agents, which waits, or one of which works on a message
+    patience, gate = 1.0, Gate()
+    agents = [Scripted(gate, AgentId("crowd", str(number))) for number in range(5)]
+    client = backend.client_through(proxy)
+    coordinator = coordinators(client, key_prefix, call_timeout=patience)
+    with RedisAgentRegistry(client, key_prefix, call_timeout=patience) as registry:
+        worker = AgentWorker(agents, coordinator, registry, drain_timeout=0.5)
+        worker.start()
+        eventually(lambda: all(one._parked for one in worker._crew._fetchers.values()))
+        if working:
+            send(coordinator, event(1, agents[3].agent_id))
+            gate.wait_for(1)
+
+        # when it stops while Redis does not answer any more
+        getattr(proxy, fault)()
+        begun = time.monotonic()
+        assert worker.stop() is not working
+        taken = time.monotonic() - begun
+
+        # then what it would say to it is tried once, not for each agent
+        assert taken < 0.5 + patience + SLACK / 2
+        assert registry.snapshot()["local"] == []
+        gate.open.set()
+        eventually(worker.stop, what="its last handler has ended")
+
+
+@pytest.mark.guarantee("4.3")
+def test_who_was_found_away_is_asked_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, said, failed = [100.0], list[str](), list[Exception]()
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    inner = Farewell(failed.append)
+    outer = Farewell(failed.append, after=inner)
+
+    def gone() -> None:
+        raise CoordinatorUnavailableError("gone fishing")
+
+    def broken() -> None:
+        raise ValueError("of no use")
+
+    # given errors of which only one says that Redis is away
+    inner.say(broken)
+    inner.say(lambda: said.append("inner"))
+    outer.say(gone)
+    outer.say(lambda: said.append("outer"))
+    inner.say(lambda: said.append("inner"))
+    assert said == ["inner", "inner"]
+    assert [type(one) for one in failed] == [ValueError, CoordinatorUnavailableError]
+
+    # when handlers take a while to end
+    now[0] += 5.0
+    outer.say(lambda: said.append("outer"))
+    assert said[2:] == ["outer"]
+    inner.say(gone)
+    outer.say(lambda: said.append("outer"))
+    assert said[3:] == []
 
 
 class Counting(Scripted):

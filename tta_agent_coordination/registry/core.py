@@ -120,9 +120,9 @@ class RedisAgentRegistry(AgentRegistry):
         self._check_open()
         self._pulse.heart.start(lent=True)
 
-    def stop_lent_heartbeats(self, timeout: float) -> bool:
+    def stop_lent_heartbeats(self, timeout: float) -> None:
         """Stop them if nobody else has started them, and no agent of this process is left."""
-        return self._pulse.heart.stop_lent(self._pulse.agents.all, timeout)
+        self._pulse.heart.stop_lent(self._pulse.agents.all, timeout)
 
     def stop_heartbeats(self, timeout: float = 5.0) -> bool:
         return self._pulse.heart.stop(checks.duration("timeout", timeout))

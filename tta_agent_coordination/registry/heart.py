@@ -54,11 +54,12 @@ class Heart:
             thread = self._detach()
         return thread is None or threads.join([thread], timeout)
 
-    def stop_lent(self, needed: Callable[[], object], timeout: float) -> bool:
-        """End the thread if it was lent and is not `needed`; whether it ended if it was to."""
+    def stop_lent(self, needed: Callable[[], object], timeout: float) -> None:
+        """End the thread if it was lent and is not `needed`; a time-out of 0 does not wait."""
         with self._lock:  # who needs it from now on starts another
             thread = self._detach() if self._lent and not needed() else None
-        return thread is None or threads.join([thread], timeout)
+        if thread is not None and timeout:
+            threads.join([thread], timeout)
 
     def _detach(self) -> threading.Thread | None:
         thread, self._thread = self._thread, None

@@ -32,7 +32,8 @@ from tta_agent_coordination.worker.crew import (
     inboxes_of,
 )
 from tta_agent_coordination.worker.depths import Depths
-from tta_agent_coordination.worker.listing import Listing
+from tta_agent_coordination.worker.farewell import Farewell
+from tta_agent_coordination.worker.listing import Listing, not_told
 from tta_agent_coordination.worker.loop import WorkerLoop
 from tta_agent_coordination.worker.signals import readable_on
 from tta_agent_coordination.worker.tally import Tally
@@ -115,6 +116,7 @@ class AgentWorker:
         self._loop = WorkerLoop(str(self._agents[0].agent_id))
         self._crew: Crew | None = None
         self._last_error: str | None = None
+        self._left: list[threading.Thread] = []
         self._lost: tuple[AgentId, ...] = ()
         self._warned = False
         forks.in_child(self._disown)
@@ -173,12 +175,13 @@ class AgentWorker:
             crew.desk.hurry()
         with self._changing:
             crew = self._crew
-            if crew is None:
-                return True
-            ended = self._disband(crew, self._options.drain_timeout if drain else 0.0)
-            for agent in self._agents:
-                self._stop_agent(agent)
-            return self._loop.stop() and ended
+            if crew is not None:
+                self._disband(crew, self._options.drain_timeout if drain else 0.0)
+                for agent in self._agents:
+                    self._stop_agent(agent)
+                self._loop.stop()
+                self._left += self._loop.threads
+            return self._has_ended()
 
     def run(self) -> None:
         """Serve in the main thread until SIGTERM or SIGINT, then drain.
@@ -232,6 +235,7 @@ class AgentWorker:
                 self._listing.let_go()
             left = [] if crew is None else crew.abandon(cut_off)
             self._loop.stop()
+            self._left += [*left, *self._loop.threads]
             return left
 
     def __enter__(self) -> Self:
@@ -248,6 +252,7 @@ class AgentWorker:
         self._warn_of_fork()  # unless it was done before
         crew, self._crew = self._crew, None
         self._changing = threading.RLock()
+        self._left = []
         if self._listing is not None:
             self._listing.forget()
         self._loop.disown()
@@ -278,17 +283,22 @@ class AgentWorker:
     def _end(self, drain: bool) -> None:
         self.stop(drain)
 
-    def _disband(self, crew: Crew, drain_timeout: float) -> bool:
+    def _disband(self, crew: Crew, drain_timeout: float) -> None:
         end = time.monotonic() + drain_timeout
-        fetched = crew.stop_taking()
+        talk = Farewell(not_told, after=crew.talk)
+        crew.stop_taking()
         if self._listing is not None:
-            self._listing.retire()
-        finished = crew.finish(max(end - time.monotonic(), 0.0))
+            self._listing.retire(talk)
+        crew.finish(max(end - time.monotonic(), 0.0))
         if self._listing is not None:
-            self._listing.end()  # stores what agents export last, so their handlers end first
+            self._listing.end(talk)  # stores what agents export last, so their handlers end first
         self._last_error = crew.last_error
+        self._left += crew.threads
         self._crew = None
-        return fetched and finished
+
+    def _has_ended(self) -> bool:
+        self._left = [thread for thread in self._left if thread.is_alive()]
+        return not self._left
 
     def _superseded(self, agent_id: AgentId) -> None:
         if self._listing is not None and self._listing.drop(agent_id):

@@ -8,10 +8,11 @@ from functools import partial
 
 from tta_agent_coordination.agents.agent import AgentProxy
 from tta_agent_coordination.agents.record import AgentLoad
-from tta_agent_coordination.errors import ConfigurationError, CoordinationError
+from tta_agent_coordination.errors import ConfigurationError
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.registry.core import RedisAgentRegistry
 from tta_agent_coordination.registry.local import LoadSource
+from tta_agent_coordination.worker.farewell import Farewell
 
 logger = logging.getLogger("tta_agent_coordination")
 
@@ -74,21 +75,22 @@ class Listing:
         """Forget one whose registration is somebody else's now; whether it was held."""
         return self._sources.pop(agent_id, None) is not None
 
-    def retire(self) -> None:
+    def retire(self, talk: Farewell) -> None:
         """Say of all that they stop; they beat on."""
         held = [agent_id for agent_id in self._sources if self._holds(agent_id)]
         if held:
-            _said("saying that agents stop", lambda: self._registry.retire(held))
+            talk.say(lambda: self._registry.retire(held))
 
-    def end(self) -> None:
+    def end(self, talk: Farewell) -> None:
         """End the registrations that are held, and what was begun for them."""
         self._registry.remove_on_superseded(self._superseded)
         self._registry.refresh_no_loads(self._refresh)
         while self._sources:
             agent_id, source = self._sources.popitem()
-            end = partial(self._registry.end_served, agent_id, source)
-            _said(f"deregistering agent {agent_id}", end)
-        self._registry.stop_lent_heartbeats(_JOIN_TIMEOUT)
+            talk.say(partial(self._registry.end_served, agent_id, source))
+            if talk.away and self._registry.serves(agent_id, source):
+                self._registry.disown(agent_id)
+        self._registry.stop_lent_heartbeats(0.0 if talk.away else _JOIN_TIMEOUT)
 
     def let_go(self) -> None:
         """Beat no more for those that are held, and leave their registrations to expire."""
@@ -107,8 +109,10 @@ class Listing:
         return self._registry.serves(agent_id, self._sources[agent_id])
 
 
-def _said(what: str, step: Callable[[], object]) -> None:
-    try:
-        step()
-    except CoordinationError as error:
-        logger.warning("%s failed: %s", what, error, extra={"event": "worker_step_failed"})
+def not_told(error: Exception) -> None:
+    """Log that the registry was not told of the end."""
+    logger.warning(
+        "the registry was not told that a worker stops, so registrations are left to expire: %s",
+        error,
+        extra={"event": "worker_step_failed"},
+    )

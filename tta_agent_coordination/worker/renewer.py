@@ -63,7 +63,8 @@ class Renewer:
             if not task.lease_lost and not self._overdue(task) and task.leased_at <= old:
                 by_inbox.setdefault(task.inbox, []).append(task)
         for inbox, tasks in by_inbox.items():
-            self._extend(inbox, tasks)
+            if not self._stopped.is_set():
+                self._extend(inbox, tasks)
 
     def give_up(self) -> None:
         """Tell handlers that run on that their leases are not renewed any more."""
