@@ -163,6 +163,7 @@ def test_the_ack_of_a_worker_that_was_suspended_for_longer_than_its_lease_is_ref
     # then what it says when it goes on is refused, and it goes on working
     process.signal(signal.SIGCONT)
     eventually(lambda: process.ids("end"))
+    assert process.lines()[-1] == ["end", message.message_id, "lost"], "it was told at once"
     send(coordinator, AgentMessage(ASKER, AgentId("greeter", "2"), {}))
     eventually(lambda: len(process.ids("end")) == 2)
     process.signal(signal.SIGTERM)

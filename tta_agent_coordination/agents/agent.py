@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextvars
+import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
@@ -56,6 +58,7 @@ class CurrentMessage:
 
     received: ReceivedMessage
     _lost: bool = attrs.field(default=False, init=False)
+    _lease_ends: float = attrs.field(default=math.inf, init=False)
 
     @property
     def message(self) -> AgentMessage:
@@ -64,8 +67,23 @@ class CurrentMessage:
 
     @property
     def lease_lost(self) -> bool:
-        """Whether somebody else may be handling it by now: give up what is not done yet."""
+        """Whether somebody else may be handling it by now: give up what is not done yet.
+
+        Once it is true it stays so. The time since the last renewal is looked at here, too: what
+        renews may be held up, by a Redis that does not answer or because all of the process was.
+        """
+        if time.monotonic() >= self._lease_ends:
+            self._lost = True
         return self._lost
+
+    @property
+    def was_told(self) -> bool:
+        """Whether the lease was lost when `lease_lost` was asked last; for the worker."""
+        return self._lost
+
+    def keep_lease(self, ends: float) -> None:
+        """Note until when the lease lasts, in monotonic seconds; the worker does."""
+        self._lease_ends = ends
 
     def lose_lease(self) -> None:
         """Note that the lease is lost; the worker does."""

@@ -153,7 +153,10 @@ class Fetcher:
             self._desk.put_back_done(self.feed, done)
             raise
         self._note(done, refused)
-        return [Task(self.feed, inbox, delivery, asked_at) for inbox, delivery in fetched]
+        return [
+            Task(self.feed, inbox, delivery, asked_at, visibility=self._visibility)
+            for inbox, delivery in fetched
+        ]
 
     def _park(self) -> None:
         self._parked = True
