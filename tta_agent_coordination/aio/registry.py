@@ -152,7 +152,8 @@ class AsyncAgentRegistry:
     async def watch(self, *, timeout: float | None = None) -> AsyncIterator[RegistryEvent]:
         """See `AgentRegistry.watch`: ``async for event in registry.watch()``.
 
-        It ends when this adapter or the registry is closed.
+        It looks for the first time when the iteration begins. It ends when this adapter or the
+        registry is closed.
         """
         watching = self._registry.watching(timeout=timeout)
         events = await self._pool.run(watching.look)

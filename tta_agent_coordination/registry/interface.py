@@ -125,8 +125,9 @@ class AgentRegistry(ABC):
     def watch(self, *, timeout: float | None = None) -> Iterator[RegistryEvent]:
         """Yield what changes from now on; the agents there are come first, as registered.
 
-        It looks at the registry every second, or more often where beats are: of what comes and
-        goes between two looks, only the outcome is seen. An outage of the server does not end it.
+        It looks for the first time before it returns, and then, while it is iterated over, every
+        second, or more often where beats are: of several changes of one agent between two looks,
+        only what they led to is seen. An outage of the server does not end it.
 
         Args:
             timeout: Seconds after which to end; None: until the registry is closed.
