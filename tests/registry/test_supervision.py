@@ -169,6 +169,31 @@ def test_a_hook_that_raises_is_named_and_stops_no_other(
 
 
 @pytest.mark.backend("fakeredis")
+def test_a_fallback_that_raises_is_tried_again(
+    make: Make, later: Later, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(heartbeat_ttl_s=10).register(Plain(ONE))
+    later(25)
+    supervisor = make(restart_policy=RestartPolicy(limit=1, backoff_base=0))
+    answers = [RuntimeError("nobody answers the phone"), RuntimeError("nor now"), None]
+    called: list[AgentRecord] = []
+
+    def fallback(record: AgentRecord) -> None:
+        called.append(record)
+        answer = answers.pop(0)
+        if answer is not None:
+            raise answer
+
+    supervisor.on_unhealthy(lambda _record: None, fallback=fallback)
+    assert supervisor.detect_and_recover().restarted == (ONE,)
+    summaries = [supervisor.detect_and_recover() for _ in range(5)]
+    assert [one.failed for one in summaries] == [(ONE,), (ONE,), (), (), ()]
+    assert [one.given_up for one in summaries] == [(), (), (ONE,), (ONE,), (ONE,)]
+    assert len(called) == 3
+    assert caplog.text.count("is given up") == 1
+
+
+@pytest.mark.backend("fakeredis")
 def test_an_agent_is_restarted_by_one_thread_at_a_time(make: Make, later: Later) -> None:
     make(heartbeat_ttl_s=10).register(Plain(ONE))
     later(25)

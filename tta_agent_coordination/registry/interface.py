@@ -143,7 +143,8 @@ class AgentRegistry(ABC):
 
         Args:
             callback: Restarts the agent of the record it is given.
-            fallback: Called once instead, when that was tried too often.
+            fallback: Called once instead, when that was tried too often; again in the next
+                round if it raises.
         """
 
     @abstractmethod
