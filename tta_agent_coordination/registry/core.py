@@ -66,7 +66,7 @@ class RedisAgentRegistry(AgentRegistry):
             heartbeat_ttl_s: Seconds that a beat is good for.
             heartbeat_interval_s: Seconds between two beats; a third of the ttl.
             grace_s: Seconds after its last beat for which an agent is remembered; ten times the
-                ttl.
+                ttl, and at least two and a half times.
             call_timeout: Seconds that a call may take.
             restart_policy: How often a restart is tried.
 
