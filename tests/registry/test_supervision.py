@@ -3,6 +3,7 @@
 import threading
 import time
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -191,6 +192,24 @@ def test_a_fallback_that_raises_is_tried_again(
     assert [one.given_up for one in summaries] == [(), (), (ONE,), (ONE,), (ONE,)]
     assert len(called) == 3
     assert caplog.text.count("is given up") == 1
+
+
+async def never_awaited(_: object) -> None:
+    """Would have done nothing when it returns."""
+
+
+@pytest.mark.backend("fakeredis")
+@pytest.mark.guarantee("3.3")
+@pytest.mark.parametrize("wrong", [5, None, never_awaited])
+def test_what_cannot_be_called_is_no_hook(make: Make, wrong: Any) -> None:
+    registry = make()
+    with pytest.raises(TypeError, match="callback"):
+        registry.on_unhealthy(wrong)
+    with pytest.raises(TypeError, match="callback"):
+        registry.on_superseded(wrong)
+    if wrong is not None:
+        with pytest.raises(TypeError, match="fallback"):
+            registry.on_unhealthy(print, fallback=wrong)
 
 
 @pytest.mark.backend("fakeredis")

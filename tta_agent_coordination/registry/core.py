@@ -133,6 +133,8 @@ class RedisAgentRegistry(AgentRegistry):
     def list_registered(
         self, *, agent_type: str | None = None, include_dead: bool = False
     ) -> list[AgentRecord]:
+        if agent_type is not None:
+            checks.instance_of("agent_type", agent_type, str)
         return [
             record
             for record in self._store.read_all()
@@ -204,6 +206,9 @@ class RedisAgentRegistry(AgentRegistry):
         return LocalAgent(agent, self._times.ttl).take_over(self._store.state(agent_id))
 
     def on_unhealthy(self, callback: Hook, *, fallback: Hook | None = None) -> None:
+        checks.callback("callback", callback)
+        if fallback is not None:
+            checks.callback("fallback", fallback)
         self._supervision.recovery.hook(callback, fallback)
 
     def move_messages_of_dead(
@@ -213,6 +218,7 @@ class RedisAgentRegistry(AgentRegistry):
         self._supervision.move_messages(coordinator, None if to is None else _agent_id("to", to))
 
     def on_superseded(self, callback: Callable[[AgentId], object]) -> None:
+        checks.callback("callback", callback)
         if callback not in self._superseded:
             self._superseded = (*self._superseded, callback)
 
