@@ -62,6 +62,26 @@ def test_address_and_name_can_be_given() -> None:
     assert Greeter(SENDER).agent_id == SENDER
 
 
+def test_address_and_name_can_be_properties() -> None:
+    class Shared(Greeter):
+        def __init__(self, number: int, **given: Any) -> None:
+            self.number = number
+            super().__init__(**given)
+
+        @property
+        def agent_id(self) -> AgentId:
+            return AgentId("greeter", str(self.number))
+
+        @property
+        def name(self) -> str:
+            return f"greeter no. {self.number}"
+
+    assert (Shared(7).agent_id, Shared(7).name) == (AgentId("greeter", "7"), "greeter no. 7")
+    assert Shared(7, agent_id=AgentId("greeter", "7")).number == 7
+    with pytest.raises(AttributeError, match="agent_id"):
+        Shared(7, agent_id=ME)
+
+
 @pytest.mark.parametrize("arguments", [("greeter:1",), (ME, 7)])
 def test_an_agent_with_a_wrong_address_or_name_is_refused(arguments: Any) -> None:
     with pytest.raises(TypeError, match="must be"):

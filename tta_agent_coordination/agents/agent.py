@@ -219,19 +219,23 @@ class Agent(AgentProxy):
     """
 
     def __init__(self, agent_id: AgentId | None = None, name: str | None = None) -> None:
-        """Take an address and a name; a subclass may have both as class attributes."""
+        """Take an address and a name; a subclass may have both as attributes or properties."""
         given = agent_id if agent_id is not None else getattr(self, "agent_id", None)
         if given is None:
             raise TypeError(
                 f"{type(self).__name__} has no agent_id: give one to its constructor, or to the "
                 "class (agent_id = AgentId(…))"
             )
-        self.agent_id = checks.instance_of("agent_id", given, AgentId)
+        self._settle("agent_id", checks.instance_of("agent_id", given, AgentId))
         named = name if name is not None else getattr(self, "name", None)
-        self.name = checks.instance_of("name", named or str(self.agent_id), str)
+        self._settle("name", checks.instance_of("name", named or str(given), str))
         self._routes = [
             _Route(getattr(self, method), *mark) for method, mark in _marked(type(self))
         ]
+
+    def _settle(self, name: str, value: object) -> None:
+        if getattr(self, name, None) != value:  # a property need not be one that can be set
+            setattr(self, name, value)
 
     def on(
         self, *, message_type: MessageType | None = None, topic: str | None = None
