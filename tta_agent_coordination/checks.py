@@ -65,6 +65,17 @@ def plain_function(func: object, instead: str) -> None:
         raise TypeError(f"{describe(func)} is asynchronous: use {instead}")
 
 
+def callback(name: str, func: object) -> None:
+    """Refuse what cannot be called in a thread, or has only begun its work when it returns."""
+    if not callable(func):
+        raise TypeError(f"{name} must be a function, not {describe(func)}")
+    if is_coroutine_function(func):
+        raise TypeError(
+            f"{name} is called in a thread and must be an ordinary function, not the coroutine "
+            f"function {describe(func)}"
+        )
+
+
 def handler(name: str, func: object, argument: str) -> None:
     """Refuse what cannot handle a message: it is called with one `argument`, and then it is done.
 

@@ -146,10 +146,15 @@ class RemoteAgentError(CoordinationError):
     Attributes:
         error_type: Name of the exception's class at the other end.
         attempts: How many times the request was tried.
+        message: The text of that exception, alone; cut at 4,096 characters, or where the reply
+            would have been too long.
     """
 
-    def __init__(self, message: str, *, error_type: str = "", attempts: int = 0) -> None:
+    def __init__(
+        self, text: str, *, error_type: str = "", attempts: int = 0, message: str = ""
+    ) -> None:
         """Keep what is known of the failure at the other end."""
-        super().__init__(message)
+        super().__init__(text)
         self.error_type = error_type
         self.attempts = attempts
+        self.message = message

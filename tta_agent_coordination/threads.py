@@ -28,6 +28,15 @@ def _run(target: Callable[[], None]) -> None:
         target()
 
 
+def is_for_caller(error: BaseException) -> bool:
+    """Whether what the user's code raised is to end what called it: Ctrl-C in the main thread, say.
+
+    In a thread of the library's own, such an error is that of the code which raised it alone.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    return in_main and not isinstance(error, Exception)
+
+
 def join(threads: list[threading.Thread], timeout: float) -> bool:
     """Wait for threads to end, `timeout` seconds in all; log and return False if one does not.
 

@@ -3,14 +3,19 @@
 import pytest
 
 from tests.registry.conftest import Later, Make
-from tests.registry.given import ONE, OTHER, TWO, Plain
+from tests.registry.given import ONE, OTHER, THREE, TWO, Plain
 from tests.support.servers import Client
+from tests.support.time_machine import let_pass
+from tests.support.waiting import eventually
 from tta_agent_coordination import (
     AgentId,
     AgentMessage,
+    AgentRecord,
     CoordinatorUnavailableError,
+    LeaseOutcome,
     MessagePriority,
     ReceivedMessage,
+    RecoverySummary,
     RedisMessageCoordinator,
 )
 from tta_agent_coordination.registry.adoption import move_messages
@@ -88,6 +93,47 @@ def test_an_heir_that_is_dead_itself_keeps_its_own(
     assert len(drain(coordinator, ONE)) == 1
 
 
+@pytest.mark.guarantee("3.6")
+def test_those_of_an_agent_that_was_ended_move_once_it_would_be_dead(
+    make: Make, later: Later, coordinator: RedisMessageCoordinator
+) -> None:
+    # given an agent that was found, ended long after its registration, and was sent something
+    owner, supervisor = make(heartbeat_ttl_s=10), make()
+    owner.register(Plain(ONE))
+    to = supervisor.pick("worker")
+    later(90)
+    owner.deregister(ONE)
+    send(coordinator, 1, 2, to=to)
+    restarted: list[AgentRecord] = []
+    supervisor.on_unhealthy(restarted.append)
+    supervisor.move_messages_of_dead(coordinator)
+
+    # then it has time to come back
+    assert supervisor.detect_and_recover().moved == 0
+    later(19)
+    assert supervisor.detect_and_recover().moved == 0
+
+    # and after that what waits for it moves, and nobody restarts what was meant to end
+    later(2)
+    assert supervisor.detect_and_recover() == RecoverySummary(moved=2)
+    assert [one.message.payload["n"] for one in drain(coordinator, SHARED)] == [1, 2]
+    assert restarted == []
+
+
+def test_those_of_an_agent_that_came_back_stay(
+    make: Make, later: Later, coordinator: RedisMessageCoordinator
+) -> None:
+    owner, supervisor = make(heartbeat_ttl_s=10), make()
+    owner.register(Plain(ONE))
+    owner.deregister(ONE)
+    later(25)
+    owner.register(Plain(ONE))
+    send(coordinator, 1)
+    supervisor.move_messages_of_dead(coordinator)
+    assert supervisor.detect_and_recover() == RecoverySummary(checked=1)
+    assert len(drain(coordinator, ONE)) == 1
+
+
 @pytest.mark.backend("fakeredis")
 def test_the_living_and_the_shared_keep_theirs(
     make: Make, later: Later, coordinator: RedisMessageCoordinator
@@ -139,26 +185,83 @@ def test_what_finds_no_room_stays_and_no_attempt_is_lost(
     assert {one.queue_message.delivery_attempts for one in left} == {1}
 
 
-@pytest.mark.backend("valkey")
+@pytest.mark.parametrize("handled", [False, True])
 def test_a_move_that_was_cut_short_is_taken_up_again(
-    coordinator: RedisMessageCoordinator,
+    coordinator: RedisMessageCoordinator, monkeypatch: pytest.MonkeyPatch, *, handled: bool
 ) -> None:
     # given a message that was stored there, and not acknowledged here
     send(coordinator, 1)
-    taken = coordinator.receive(ONE)
-    assert taken is not None
-    coordinator.send_message(taken.message.sender, SHARED, taken.message)
-    coordinator.release(ONE, taken.token)
+    with monkeypatch.context() as patched:
+        patched.setattr(coordinator, "ack_many", gone)
+        patched.setattr("tta_agent_coordination.registry.adoption._VISIBILITY", 0.01)
+        with pytest.raises(CoordinatorUnavailableError):
+            move_messages(coordinator, ONE, SHARED)
+    if handled:
+        assert len(drain(coordinator, SHARED)) == 1
 
-    # when it is begun again
-    assert move_messages(coordinator, ONE, SHARED) == 1
+    # when it is begun again, once the lease has passed
+    eventually(lambda: move_messages(coordinator, ONE, SHARED) == 1)
 
     # then it is there once
-    assert len(drain(coordinator, SHARED)) == 1
+    assert len(drain(coordinator, SHARED)) == int(not handled)
     assert drain(coordinator, ONE) == []
 
 
-@pytest.mark.backend("valkey")
+def gone(*_: object) -> list[LeaseOutcome]:
+    raise CoordinatorUnavailableError("gone fishing")
+
+
+def test_each_copy_of_a_broadcast_is_a_message_of_its_own(
+    make: Make, later: Later, client: Client, key_prefix: str, coordinator: RedisMessageCoordinator
+) -> None:
+    # given a message that was broadcast to three agents, all of which are dead
+    owner = make(heartbeat_ttl_s=10)
+    for agent_id in (ONE, TWO, THREE):
+        owner.register(Plain(agent_id))
+    later(25)
+    sender = AgentId("sender")
+    message = AgentMessage(sender, ONE, {"n": 1})
+    coordinator.broadcast_message(sender, message, [ONE, TWO, THREE])
+    supervisor = make()
+    supervisor.move_messages_of_dead(coordinator)
+
+    # then the shared inbox takes one of an id at a time, and the others stay where they are
+    moved: list[int] = []
+    for _ in range(3):
+        moved += [supervisor.detect_and_recover().moved for _ in range(2)]
+        assert len(drain(coordinator, SHARED)) == 1
+        let_pass(client, key_prefix, SHARED, 61.0)
+    assert moved == [1, 0] * 3
+    assert supervisor.detect_and_recover().moved == 0
+    assert not any(coordinator.internals.held(agent_id) for agent_id in (ONE, TWO, THREE))
+
+
+def test_a_copy_that_stays_keeps_its_attempts_and_its_place(
+    coordinator: RedisMessageCoordinator,
+) -> None:
+    sender = AgentId("sender")
+    coordinator.broadcast_message(sender, AgentMessage(sender, ONE, {"n": 0}), [ONE, SHARED])
+    send(coordinator, *range(1, 4))
+    assert [move_messages(coordinator, ONE, SHARED) for _ in range(5)] == [3, 0, 0, 0, 0]
+    send(coordinator, 4)
+    left = drain(coordinator, ONE)
+    assert [one.message.payload["n"] for one in left] == [0, 4]
+    assert {one.queue_message.delivery_attempts for one in left} == {1}
+    assert len(drain(coordinator, SHARED)) == 4
+
+
+@pytest.mark.backend("fakeredis")
+def test_what_cannot_be_given_back_is_left_to_its_lease(
+    coordinator: RedisMessageCoordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sender = AgentId("sender")
+    coordinator.broadcast_message(sender, AgentMessage(sender, ONE, {"n": 0}), [ONE, SHARED])
+    monkeypatch.setattr(coordinator, "release", gone)
+    assert move_messages(coordinator, ONE, SHARED) == 0
+    assert coordinator.stats(ONE).leased == 1
+
+
+@pytest.mark.backend("fakeredis", "valkey", "cluster")
 def test_many_move_in_order(coordinator: RedisMessageCoordinator) -> None:
     send(coordinator, *range(250))
     assert move_messages(coordinator, ONE, SHARED) == 250

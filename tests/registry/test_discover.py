@@ -104,6 +104,18 @@ def test_a_load_that_cannot_be_told_is_what_it_was(registry: RedisAgentRegistry)
 
 
 @pytest.mark.backend("fakeredis")
+@pytest.mark.parametrize("wrong", [5, ONE, b"worker", ("worker",)])
+def test_what_is_no_type_or_name_is_refused(registry: RedisAgentRegistry, wrong: Any) -> None:
+    for ask in (registry.discover, registry.pick):
+        with pytest.raises(TypeError, match="agent_type must be a str"):
+            ask(wrong)
+        with pytest.raises(TypeError, match="capability must be a str"):
+            ask(capability=wrong)
+    with pytest.raises(TypeError, match="agent_type must be a str"):
+        registry.list_registered(agent_type=wrong)
+
+
+@pytest.mark.backend("fakeredis")
 def test_what_an_agent_can_do_may_change(registry: RedisAgentRegistry) -> None:
     agent = Able(ONE, can("sum"))
     registry.register(agent)

@@ -1,11 +1,12 @@
 """The later registration of an id holds; the earlier one is told, and stops."""
 
+import sys
 import threading
 
 import pytest
 
 from tests.registry.conftest import Make
-from tests.registry.given import ONE, PATIENCE, TTL, Plain, Stateful
+from tests.registry.given import ONE, PATIENCE, TTL, TWO, Plain, Stateful
 from tests.registry.processes import AgentProcess
 from tests.support.backends import Backend
 from tests.support.servers import Client
@@ -68,6 +69,26 @@ def test_the_heartbeat_thread_tells_it_too(make: Make, caplog: pytest.LogCapture
     eventually(lambda: first.snapshot()["local"] == ["stays"])
     assert "taken over by another registry of this process" in caplog.text
     assert "of the user's" in caplog.text
+
+
+@pytest.mark.backend("fakeredis")
+def test_a_callback_that_wants_to_end_the_process_keeps_it_from_nobody(make: Make) -> None:
+    first, second = make(heartbeat_ttl_s=TTL), make()
+    told: list[AgentId] = []
+    first.on_superseded(lambda _agent_id: sys.exit(1))
+    first.on_superseded(told.append)
+    for agent_id in (ONE, TWO):
+        first.register(Plain(agent_id))
+        second.register(Plain(agent_id))
+    first.start_heartbeats()
+    eventually(lambda: told == [ONE, TWO], timeout=PATIENCE)
+
+    # but not in the main thread
+    first.stop_heartbeats()
+    first.register(Plain(ONE))
+    second.register(Plain(ONE))
+    with pytest.raises(SystemExit):
+        first.heartbeat(ONE)
 
 
 @pytest.mark.backend("fakeredis")

@@ -207,6 +207,57 @@ def test_a_hook_that_raises_stops_no_beat(
     assert caplog.text.count("could not be asked for") == 1
 
 
+@pytest.mark.backend("fakeredis")
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("hook", ["health_check", "export_state", "name"])
+def test_a_hook_that_wants_to_end_the_process_ends_nothing(
+    make: Make, hook: str, error: type[BaseException]
+) -> None:
+    # given an agent whose hook raises what is no Exception, and one that is asked after it
+    fails = threading.Event()
+
+    class Ending(Moody):
+        pass
+
+    def answer(_: object) -> Any:
+        if fails.is_set():
+            raise error
+        return "ending" if hook == "name" else {}
+
+    agent, other, registry = Ending(ONE), Moody(TWO), make(heartbeat_ttl_s=TTL)
+    setattr(Ending, hook, property(answer) if hook == "name" else answer)
+    registry.register(agent)
+    registry.register(other)
+    registry.start_heartbeats()
+    beats_on(make(), TWO)
+
+    # when it does, the other is still heard, and so is the first
+    fails.set()
+    other.healthy = False
+    eventually(lambda: make().get(TWO).status == "unhealthy", timeout=PATIENCE)
+    bad = (ONE, TWO) if hook == "health_check" else (TWO,)
+    assert registry.detect_and_recover().unhealthy == bad
+    beats_on(make(), ONE)
+
+    # and in the main thread it is Ctrl-C, or the end of the process
+    with pytest.raises(error):
+        registry.heartbeat(ONE)
+
+
+@pytest.mark.backend("fakeredis")
+def test_an_observer_that_wants_to_end_the_process_does_not_end_the_beats(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = make(heartbeat_ttl_s=TTL)
+    registry.register(Plain(ONE))
+    heart = registry._pulses.get().heart
+    with monkeypatch.context() as patched:
+        patched.setattr(heart, "_beat", lambda: sys.exit(1))
+        registry.start_heartbeats()
+        eventually(lambda: heart.last_error == "SystemExit: 1")
+    beats_on(registry, ONE)
+
+
 def test_the_status_follows_the_health_check_and_the_agent(make: Make) -> None:
     registry, agent = make(), Moody(ONE)
     statuses: list[str] = []

@@ -106,12 +106,14 @@ def test_an_end_is_final_for_its_registration_and_those_before(
     agents.register()
     clock.now += 3
     assert agents.remove(START, "one", state="last") == 1
-    assert agents.records == {"a": f"{START} - one body"}
+    ended = {"a": f"{START} - one {START + 3} body"}
+    assert agents.records == ended
     assert (agents.states, agents.ends) == ({"a": "last"}, {"a": START + 3 + GRACE})
+    clock.now += 1
     assert agents.remove(START, "one") == 1, "a copy"
     assert agents.remove(START, "two") == agents.remove(0, "two") == 0, "it is ended"
     assert agents.beat(("a", START, ""), ("a", START - 1, "")) == [0, 0]
-    assert agents.records == {"a": f"{START} - one body"}
+    assert agents.records == ended
     assert agents.beat(("a", START + 1, "")) == [1]
 
 
@@ -128,14 +130,14 @@ def test_an_end_is_that_of_its_epoch_or_a_later_one(
     agents.register()
     answer = agents.remove(0 if epoch is None else START + epoch, "call")
     assert answer == int(ended is not None)
-    expected = f"{START} {START} body" if ended is None else f"{START + ended} - call body"
+    expected = f"{START} {START} body" if ended is None else f"{START + ended} - call {START} body"
     assert agents.records == {"a": expected}
 
 
 @pytest.mark.usefixtures("clock")
 def test_what_the_server_had_forgotten_is_ended_all_the_same(agents: Agents) -> None:
     assert agents.remove(START, "call") == 1
-    assert agents.records == {"a": f"{START} - call"}
+    assert agents.records == {"a": f"{START} - call {START}"}
     assert agents.register() == [START + 1, START]
 
 

@@ -3,6 +3,7 @@
 import threading
 import time
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -166,6 +167,49 @@ def test_a_hook_that_raises_is_named_and_stops_no_other(
     summary = supervisor.detect_and_recover()
     assert (summary.failed, summary.given_up) == ((ONE,), (TWO,))
     assert caplog.text.count("RuntimeError: no machine left") == 2
+
+
+@pytest.mark.backend("fakeredis")
+def test_a_fallback_that_raises_is_tried_again(
+    make: Make, later: Later, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(heartbeat_ttl_s=10).register(Plain(ONE))
+    later(25)
+    supervisor = make(restart_policy=RestartPolicy(limit=1, backoff_base=0))
+    answers = [RuntimeError("nobody answers the phone"), RuntimeError("nor now"), None]
+    called: list[AgentRecord] = []
+
+    def fallback(record: AgentRecord) -> None:
+        called.append(record)
+        answer = answers.pop(0)
+        if answer is not None:
+            raise answer
+
+    supervisor.on_unhealthy(lambda _record: None, fallback=fallback)
+    assert supervisor.detect_and_recover().restarted == (ONE,)
+    summaries = [supervisor.detect_and_recover() for _ in range(5)]
+    assert [one.failed for one in summaries] == [(ONE,), (ONE,), (), (), ()]
+    assert [one.given_up for one in summaries] == [(), (), (ONE,), (ONE,), (ONE,)]
+    assert len(called) == 3
+    assert caplog.text.count("is given up") == 1
+
+
+async def never_awaited(_: object) -> None:
+    """Would have done nothing when it returns."""
+
+
+@pytest.mark.backend("fakeredis")
+@pytest.mark.guarantee("3.3")
+@pytest.mark.parametrize("wrong", [5, None, never_awaited])
+def test_what_cannot_be_called_is_no_hook(make: Make, wrong: Any) -> None:
+    registry = make()
+    with pytest.raises(TypeError, match="callback"):
+        registry.on_unhealthy(wrong)
+    with pytest.raises(TypeError, match="callback"):
+        registry.on_superseded(wrong)
+    if wrong is not None:
+        with pytest.raises(TypeError, match="fallback"):
+            registry.on_unhealthy(print, fallback=wrong)
 
 
 @pytest.mark.backend("fakeredis")

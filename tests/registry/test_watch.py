@@ -1,6 +1,7 @@
 """Changes of the registry are seen as they happen."""
 
 import threading
+from itertools import islice
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.support.waiting import eventually
 from tta_agent_coordination import (
     ConfigurationError,
     CoordinatorUnavailableError,
+    Liveness,
     RegistryEventType,
 )
 from tta_agent_coordination.proxy import FaultProxy
@@ -84,6 +86,41 @@ def test_what_began_and_ended_between_two_looks_is_seen(make: Make) -> None:
     assert seen() == [("registered", "worker:2")]
 
 
+def test_the_last_that_is_known_of_who_ended_is_when_it_ended(make: Make, later: Later) -> None:
+    owner, observer = make(heartbeat_ttl_s=10), make()
+    watch = observer.watching(timeout=PATIENCE)
+    assert watch.look() == []
+    begun = owner.register(Plain(ONE))
+    owner.deregister(ONE)
+    registered, deregistered = watch.look()
+    assert registered.record == deregistered.record
+    assert registered.record.last_beat >= begun.last_beat
+    assert registered.record.liveness is Liveness.ALIVE
+    later(25)
+    [ended] = observer._store.look().ended
+    assert ended.liveness is Liveness.DEAD
+
+
+def test_what_changes_before_anybody_iterates_is_seen(make: Make) -> None:
+    # given one who begins to watch, and does something else first
+    observer, owner = make(heartbeat_ttl_s=10, heartbeat_interval_s=0.01), make()
+    owner.register(Plain(ONE))
+    events = observer.watch(timeout=PATIENCE)
+
+    # when one goes, and another comes and goes
+    owner.deregister(ONE)
+    owner.register(Plain(TWO))
+    owner.deregister(TWO)
+
+    # then nothing is missing
+    assert [(event.type.value, str(event.agent_id)) for event in islice(events, 4)] == [
+        ("registered", "worker:1"),
+        ("deregistered", "worker:1"),
+        ("registered", "worker:2"),
+        ("deregistered", "worker:2"),
+    ]
+
+
 @pytest.mark.backend("fakeredis")
 def test_it_ends_at_the_time_out(make: Make) -> None:
     registry = make()
@@ -111,7 +148,7 @@ def test_it_ends_when_the_registry_is_closed(make: Make) -> None:
     thread.join(PATIENCE)
     assert not thread.is_alive()
     with pytest.raises(ConfigurationError):
-        next(registry.watch())
+        registry.watch()
 
 
 @pytest.mark.backend("valkey")
@@ -130,7 +167,7 @@ def test_the_first_look_must_succeed_and_later_ones_may_fail(
 
     proxy.refuse()
     with pytest.raises(CoordinatorUnavailableError):
-        next(registry.watch())
+        registry.watch()
     later: list[object] = []
     thread = threading.Thread(target=lambda: later.append(next(events)), name="watcher")
     thread.start()

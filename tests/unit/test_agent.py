@@ -1,6 +1,7 @@
 """What a user writes: an agent with ``process``, or with handlers."""
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -58,6 +59,26 @@ def test_address_and_name_can_be_given() -> None:
     assert Named().name == "the greeter"
     assert Named(name="another").name == "another"
     assert Greeter(SENDER).agent_id == SENDER
+
+
+def test_address_and_name_can_be_properties() -> None:
+    class Shared(Greeter):
+        def __init__(self, number: int, **given: Any) -> None:
+            self.number = number
+            super().__init__(**given)
+
+        @property
+        def agent_id(self) -> AgentId:
+            return AgentId("greeter", str(self.number))
+
+        @property
+        def name(self) -> str:
+            return f"greeter no. {self.number}"
+
+    assert (Shared(7).agent_id, Shared(7).name) == (AgentId("greeter", "7"), "greeter no. 7")
+    assert Shared(7, agent_id=AgentId("greeter", "7")).number == 7
+    with pytest.raises(AttributeError, match="agent_id"):
+        Shared(7, agent_id=ME)
 
 
 @pytest.mark.parametrize("arguments", [("greeter:1",), (ME, 7)])
@@ -205,6 +226,27 @@ def test_instructions_to_the_worker_say_why() -> None:
             RetryLater(delay)
 
 
+def test_a_lease_is_lost_once_its_time_is_over_and_stays_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    stored = QueueMessage(message(), MessagePriority.NORMAL, message().timestamp, 1, None)
+    current = MessageInHand(ReceivedMessage("token", stored, message().timestamp))
+    current.keep_lease(130.0)
+    now[0] = 129.9
+    assert not current.lease_lost
+    current.keep_lease(140.0)
+    now[0] = 139.9
+    assert not current.lease_lost
+    now[0] = 140.0
+    assert not current.was_told
+    assert current.lease_lost
+    assert current.was_told
+    current.keep_lease(200.0)
+    assert current.lease_lost
+
+
 def test_the_message_in_hand_is_known_in_its_own_thread() -> None:
     stored = QueueMessage(message(), MessagePriority.NORMAL, message().timestamp, 2, None)
     current = MessageInHand(ReceivedMessage("token", stored, message().timestamp))
@@ -223,6 +265,8 @@ def test_the_message_in_hand_is_known_in_its_own_thread() -> None:
     assert current_message() is current
     assert current_message().message.payload == {"name": "Ada"}
     assert current_message().received.queue_message.delivery_attempts == 2
+    assert not current_message().lease_lost
+    current.keep_lease(time.monotonic() + 60.0)
     assert not current_message().lease_lost
     current.lose_lease()
     assert current_message().lease_lost

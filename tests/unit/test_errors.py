@@ -55,7 +55,7 @@ def test_every_error_goes_from_process_to_process(kind: type[Exception]) -> None
         CircuitBreakerOpenError("open", retry_after=1.5),
         CoordinatorCircuitOpenError("open", retry_after=2.5),
         MessageDecodeError("bad", raw=b"\0"),
-        RemoteAgentError("failed", error_type="KeyError", attempts=4),
+        RemoteAgentError("failed", error_type="KeyError", attempts=4, message="'lost'"),
         RequestTimeoutError("late", error_type="KeyError", attempts=2, last_error="KeyError: 1"),
     ],
 )

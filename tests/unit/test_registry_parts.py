@@ -108,8 +108,8 @@ def test_times_follow_from_the_ttl() -> None:
     assert (times.interval, times.grace) == (10.0, 300.0)
     assert (times.patience, times.look_interval) == (1.0, 1.0)
     assert [times.beat_timeout(each) for each in (5.0, 60.0)] == [5.0, 15.0]
-    short = Times.of(0.6, 0.1, 1.2)
-    assert (short.interval, short.grace) == (0.1, 1.2)
+    short = Times.of(0.6, 0.1, 1.5)
+    assert (short.interval, short.grace) == (0.1, 1.5)
     assert (short.patience, short.look_interval) == (0.05, 0.1)
     assert [short.beat_timeout(each) for each in (0.5, 5.0)] == [0.5, 1.0]
 
@@ -152,6 +152,7 @@ def test_no_error_ends_the_heart(caplog: pytest.LogCaptureFixture) -> None:
     assert heart.stop(PATIENCE)
     assert heart.age is not None
     assert caplog.text.count("heartbeats fail") == 1
+    assert caplog.text.count("Traceback") == 1, "what nobody expects is told with where it was"
     assert caplog.text.count("succeed again") == 1
 
 

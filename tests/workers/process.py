@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from tests.workers.given import OWN, Payload
+from tests.workers.given import OWN, Payload, begins_nothing
 from tta_agent_coordination import (
     Agent,
     AgentId,
@@ -21,9 +21,10 @@ from tta_agent_coordination import (
     RedisMessageCoordinator,
     current_message,
 )
+from tta_agent_coordination.worker.desk import Desk
 
 RETRY_ATTEMPTS = 50
-_CALIBRATION = 2_000_000
+_CALIBRATION = 10_000_000
 
 
 def arguments() -> argparse.Namespace:
@@ -35,6 +36,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--lease", type=float, default=0.6)
     parser.add_argument("--heartbeat-ttl", type=float, default=0.0)
+    parser.add_argument("--begins-nothing", action="store_true")
     return parser.parse_args()
 
 
@@ -50,7 +52,7 @@ class Diligent(Agent):
         self.note("begin", message_id)
         threading.Event().wait(payload.get("wait", 0.0))
         if "hold" in payload:
-            hold_the_interpreter(payload["hold"])
+            self.note("hold", f"{hold_the_interpreter(payload['hold']):.2f}")
         lost = "lost" if current_message().lease_lost else "held"
         self.note("end", message_id, lost)
         return {}
@@ -59,12 +61,14 @@ class Diligent(Agent):
         os.write(self._journal, f"{' '.join(words)}\n".encode())
 
 
-def hold_the_interpreter(seconds: float) -> None:
-    """Compute in one call that lets no other thread run, for so long."""
+def hold_the_interpreter(seconds: float) -> float:
+    """Compute in one call that lets no other thread run, for so long; return how long it took."""
     begun = time.perf_counter()
     sum(range(_CALIBRATION))
     once = time.perf_counter() - begun
+    begun = time.perf_counter()
     sum(range(round(_CALIBRATION * seconds / once)))
+    return time.perf_counter() - begun
 
 
 def end_with_parent() -> None:
@@ -83,6 +87,8 @@ def main() -> None:
     options = arguments()
     logging.basicConfig(level=logging.WARNING)
     end_with_parent()
+    if options.begins_nothing:
+        Desk.take = begins_nothing
     agent = Diligent(AgentId.parse(options.agent), options.journal)
     coordinator = RedisMessageCoordinator.from_url(
         options.url, options.prefix, retry_attempts=RETRY_ATTEMPTS

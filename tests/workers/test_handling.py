@@ -29,6 +29,7 @@ from tta_agent_coordination import (
     RedisMessageCoordinator,
     RejectMessage,
     RemoteAgentError,
+    RequestTimeoutError,
     RetryLater,
     RoutingKey,
     current_message,
@@ -231,8 +232,50 @@ def test_the_error_reaches_the_one_who_asked_after_the_retries(
     with pytest.raises(RemoteAgentError, match=r"greeter:1 failed: LookupError: no number 7") as it:
         coordinator.request(ASKER, OWN, {"number": 7}, timeout=5.0)
     assert (it.value.error_type, it.value.attempts) == ("LookupError", 3)
+    assert it.value.message == "no number 7"
     assert len(agent.got) == 3
     assert coordinator.dead_letters(OWN)[0].reason == "attempts_exhausted"
+
+
+@pytest.mark.guarantee("4.1", "4.4")
+@pytest.mark.backend("fakeredis", "valkey")
+@pytest.mark.parametrize("what", ["error", "answer"])
+def test_an_error_whose_text_fits_into_no_message_is_cut(
+    coordinator: Coordinator, serve: Serve, what: str
+) -> None:
+    # given a text, or an answer, that is longer than a message may be
+    def work(_: Payload) -> Payload:
+        if what == "answer":
+            return {"long": "x" * 2000}
+        raise LookupError("\N{SNOWMAN}" * 4000)
+
+    coordinator.configure(retry_attempts=0, max_message_bytes=1024)
+    serve(Scripted(work), coordinator)
+
+    # then the one who asked gets what fits
+    with pytest.raises(RemoteAgentError) as it:
+        coordinator.request(ASKER, OWN, {}, timeout=5.0)
+    if what == "answer":
+        assert it.value.error_type == "MessageTooLargeError"
+    else:
+        assert it.value.error_type == "LookupError"
+        assert len(it.value.message) > 50
+        assert set(it.value.message) == {"\N{SNOWMAN}"}
+
+
+@pytest.mark.guarantee("4.4")
+@pytest.mark.backend("fakeredis")
+def test_an_error_for_which_there_is_no_room_at_all_is_logged(
+    coordinator: Coordinator, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(payload: Payload) -> Payload:
+        raise type("Long" * 500, (Exception,), {})(payload)
+
+    coordinator.configure(retry_attempts=0, max_message_bytes=1024)
+    serve(Scripted(fail), coordinator)
+    with pytest.raises(RequestTimeoutError):
+        coordinator.request(ASKER, OWN, {}, timeout=0.5)
+    assert "was not told of its end" in caplog.text
 
 
 @pytest.mark.guarantee("4.1")

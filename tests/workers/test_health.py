@@ -1,6 +1,7 @@
 """4.6: a worker says how it is, lives through outages, and is quiet when idle."""
 
 import logging
+import threading
 import time
 from functools import partial
 from typing import Any
@@ -23,10 +24,13 @@ from tests.workers.given import (
     Serve,
     event,
     in_thread,
+    is_empty,
     send,
 )
 from tta_agent_coordination import (
     AgentId,
+    AgentLoad,
+    AgentRecord,
     AgentWorker,
     ConfigurationError,
     CoordinatorUnavailableError,
@@ -36,6 +40,8 @@ from tta_agent_coordination import (
 )
 from tta_agent_coordination.registry.local import LocalAgent
 from tta_agent_coordination.worker.crew import Crew
+from tta_agent_coordination.worker.depths import Depths
+from tta_agent_coordination.worker.farewell import Farewell
 
 Coordinator = RedisMessageCoordinator
 
@@ -284,6 +290,78 @@ def test_a_worker_registers_its_agents_and_tells_their_load(
         assert worker._load(worker._agents[0]).threads == 0
 
 
+@pytest.mark.guarantee("3.4", "4.6")
+@ONE_BACKEND
+def test_a_coordinator_that_hangs_makes_no_agent_unwell(
+    backend, proxy, key_prefix: str, coordinators: Coordinators, serve: Serve,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    # given a worker of several agents, and a registry that does not share its connections
+    far = coordinators(backend.client_through(proxy), key_prefix, call_timeout=5.0)
+    near = coordinators(backend.client(), key_prefix)
+    agents = [Scripted(agent_id=AgentId("crowd", str(number))) for number in range(5)]
+    ids = [agent.agent_id for agent in agents]
+    send(near, event(1, ids[3], ttl=3600.0))
+    with RedisAgentRegistry(backend.client(), key_prefix, heartbeat_ttl_s=0.6) as registry:
+        restarted: list[AgentRecord] = []
+        registry.on_unhealthy(restarted.append)
+        gate = Gate()
+        agents[3]._act = gate
+        worker = serve(agents, far, registry=registry)
+        gate.wait_for(1)
+        eventually(lambda: registry.get(ids[3]).load == AgentLoad(1, 2, 1))
+
+        # when every answer to the coordinator fails to come, for longer than two ttls
+        proxy.black_hole()
+        begun = time.monotonic()
+        seen = set[tuple[str, str, int]]()
+        beats = set[object]()
+        while time.monotonic() - begun < 2.0:
+            for record in registry.list_registered(include_dead=True):
+                seen.add((record.status, record.liveness.value, record.load.busy))
+                beats.add(record.last_beat)
+            registry.detect_and_recover()
+
+        # then all are as well as they were, and beat in time; the last known depth is told
+        assert seen == {("running", "alive", 1)}
+        assert len(beats) >= 5
+        assert registry.get(ids[3]).load.depth == 1
+        assert restarted == []
+        assert "could not be asked for" not in caplog.text
+        proxy.heal()
+        gate.open.set()
+        worker.stop()
+
+
+@pytest.mark.guarantee("3.4")
+@pytest.mark.backend("fakeredis")
+def test_depths_are_asked_for_by_one_thread_and_kept_while_redis_is_away(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    answers: list[dict[AgentId, int]] = [{OWN: 3}]
+
+    def ask(_: object) -> dict[AgentId, int]:
+        begun.set()
+        assert go_on.wait(LONG)
+        if not answers:
+            raise CoordinatorUnavailableError("gone fishing")
+        return answers.pop()
+
+    monkeypatch.setattr(coordinator, "held_by_each", ask)
+    depths = Depths(coordinator, [OWN])
+    assert depths.of(OWN) == 0
+    asked = in_thread(depths.refresh, "asks")
+    assert begun.wait(LONG)
+    depths.refresh()
+    assert depths.of(OWN) == 0
+    go_on.set()
+    asked()
+    assert depths.of(OWN) == 3
+    depths.refresh()
+    assert depths.of(OWN) == 3
+
+
 @pytest.mark.guarantee("4.6")
 @ONE_BACKEND
 def test_a_worker_that_cannot_register_does_not_start(
@@ -309,11 +387,83 @@ def test_a_worker_stops_though_it_cannot_deregister(
     with RedisAgentRegistry(
         backend.client_through(proxy), key_prefix, call_timeout=0.3
     ) as registry:
-        worker = AgentWorker(Scripted(), coordinator, registry)
+        agents = [Scripted(agent_id=AgentId("crowd", str(number))) for number in range(3)]
+        worker = AgentWorker(agents, coordinator, registry)
         worker.start()
+        send(coordinator, event(1, agents[0].agent_id))
+        eventually(lambda: agents[0].got)
         proxy.refuse()
         assert worker.stop() is True
-    assert "deregistering agent greeter:1 failed" in caplog.text
+        assert registry.snapshot()["local"] == []
+
+        # then it tried once; and what it says to the coordinator's Redis is said all the same
+        assert caplog.text.count("registrations are left to expire") == 1
+        assert is_empty(coordinator, *worker.internals.inboxes)
+        assert registry._pulses.get().heart.running is False
+
+
+@pytest.mark.guarantee("4.3")
+@ONE_BACKEND
+@pytest.mark.parametrize("fault", ["black_hole", "refuse"])
+@pytest.mark.parametrize("working", [False, True])
+def test_a_stop_takes_one_call_timeout_more_and_no_longer_while_redis_is_away(
+    backend, proxy, key_prefix: str, coordinators: Coordinators, fault: str, *, working: bool
+) -> None:
+    # given a worker of several agents, which waits, or one of which works on a message
+    patience, gate = 1.0, Gate()
+    agents = [Scripted(gate, AgentId("crowd", str(number))) for number in range(5)]
+    client = backend.client_through(proxy)
+    coordinator = coordinators(client, key_prefix, call_timeout=patience)
+    with RedisAgentRegistry(client, key_prefix, call_timeout=patience) as registry:
+        worker = AgentWorker(agents, coordinator, registry, drain_timeout=0.5)
+        worker.start()
+        eventually(lambda: all(one._parked for one in worker._crew._fetchers.values()))
+        if working:
+            send(coordinator, event(1, agents[3].agent_id))
+            gate.wait_for(1)
+
+        # when it stops while Redis does not answer any more
+        getattr(proxy, fault)()
+        begun = time.monotonic()
+        assert worker.stop() is not working
+        taken = time.monotonic() - begun
+
+        # then what it would say to it is tried once, not for each agent
+        assert taken < 0.5 + patience + SLACK / 2
+        assert registry.snapshot()["local"] == []
+        gate.open.set()
+        eventually(worker.stop, what="its last handler has ended")
+
+
+@pytest.mark.guarantee("4.3")
+def test_who_was_found_away_is_asked_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, said, failed = [100.0], list[str](), list[Exception]()
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    inner = Farewell(failed.append)
+    outer = Farewell(failed.append, after=inner)
+
+    def gone() -> None:
+        raise CoordinatorUnavailableError("gone fishing")
+
+    def broken() -> None:
+        raise ValueError("of no use")
+
+    # given errors of which only one says that Redis is away
+    inner.say(broken)
+    inner.say(lambda: said.append("inner"))
+    outer.say(gone)
+    outer.say(lambda: said.append("outer"))
+    inner.say(lambda: said.append("inner"))
+    assert said == ["inner", "inner"]
+    assert [type(one) for one in failed] == [ValueError, CoordinatorUnavailableError]
+
+    # when handlers take a while to end
+    now[0] += 5.0
+    outer.say(lambda: said.append("outer"))
+    assert said[2:] == ["outer"]
+    inner.say(gone)
+    outer.say(lambda: said.append("outer"))
+    assert said[3:] == []
 
 
 class Counting(Scripted):
@@ -382,8 +532,9 @@ def test_a_beat_of_a_thousand_agents_of_a_worker_is_two_round_trips(
             monkeypatch.setattr(gate, "run", counted(gate.run, trips))
 
         # when they beat, and once more
+        pulse.refreshing = (worker._depths.refresh,)
         for _ in range(2):
-            registry._pulses.get()._survey.take(pulse.agents.all(), LONG)
+            pulse._survey.take(pulse.agents.all(), LONG, pulse.refreshing)
             pulse._beat(pulse.agents.all())
 
         # then their inboxes were asked in one round trip each time

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.backends import Backend
 from tests.support.marks import ALL
-from tests.support.waiting import eventually, holds_within
+from tests.support.waiting import SLACK, eventually, holds_within
 from tests.workers.conftest import Coordinators
 from tests.workers.given import LONG, OWN, Gate, Payload, Scripted, Serve, event, is_empty, send
 from tta_agent_coordination import RedisMessageCoordinator, current_message
@@ -147,6 +147,47 @@ def test_a_handler_is_told_when_redis_is_away_for_longer_than_the_lease(
     # when it is back, the message is handled to its end, by whom does not matter
     proxy.heal()
     eventually(lambda: is_empty(near, OWN), timeout=10.0)
+
+
+@pytest.mark.guarantee("4.2")
+@pytest.mark.backend("valkey")
+def test_a_handler_is_told_in_time_though_the_renewal_waits_for_an_answer(
+    backend: Backend, proxy, key_prefix: str, coordinators: Coordinators, serve: Serve,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    # given leases that are shorter than what a call may take
+    told_after: list[float] = []
+    silent = threading.Event()
+    gate = Gate()
+
+    def work(payload: Payload) -> Payload:
+        assert silent.wait(LONG)
+        begun = time.monotonic()
+        assert holds_within(LONG, lambda: current_message().lease_lost)
+        told_after.append(time.monotonic() - begun)
+        return gate(payload)
+
+    agent = Scripted(work)
+    far = coordinators(backend.client_through(proxy), key_prefix, call_timeout=9.0)
+    worker = serve(agent, far, threads=1, visibility_timeout=0.6)
+    send(far, event(1))
+    eventually(lambda: agent.got)
+
+    # when Redis falls silent
+    proxy.black_hole()
+    silent.set()
+    gate.wait_for(1)
+    assert told_after[0] < 0.6 + SLACK / 2
+
+    # then it is told once, by whoever sees it first, and nothing is renewed any more
+    [task] = worker._crew.desk.in_hand()
+    proxy.heal()
+    eventually(lambda: task.lease_lost)
+    assert caplog.text.count(f"the lease of message {task.delivery.message_id} is lost") == 1
+    taken = far.receive(OWN, 30.0, wait=5.0)
+    assert taken is not None, "others get it"
+    gate.open.set()
+    assert far.ack(OWN, taken.token)
 
 
 @pytest.mark.guarantee("4.2")

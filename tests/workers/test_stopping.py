@@ -131,7 +131,27 @@ def test_the_drain_timeout_bounds_a_stop(coordinator: Coordinator, serve: Serve)
     begun = time.monotonic()
     assert worker.stop() is False
     assert 0.2 <= time.monotonic() - begun < 3.0
+    # and a call that finds it stopped says the same, as long as that handler runs
+    assert worker.stop() is False
+    assert worker.stop(drain=False) is False
     gate.open.set()
+    eventually(worker.stop)
+
+
+@pytest.mark.guarantee("4.3")
+@ONE_BACKEND
+def test_a_worker_that_was_started_again_does_not_forget_who_still_runs(
+    coordinator: Coordinator, serve: Serve
+) -> None:
+    gate = Gate()
+    worker = serve(Scripted(gate), coordinator, drain_timeout=0.0)
+    send(coordinator, event(1))
+    gate.wait_for(1)
+    assert worker.stop() is False
+    worker.start()
+    assert worker.stop() is False
+    gate.open.set()
+    eventually(worker.stop)
 
 
 @pytest.mark.guarantee("4.3")
@@ -143,9 +163,10 @@ def test_a_stop_without_drain_ends_one_that_drains(coordinator: Coordinator, ser
     gate.wait_for(1)
     draining = in_thread(worker.stop, "drains")
     eventually(lambda: worker._crew.desk.stopping)
-    worker.stop(drain=False)
+    assert worker.stop(drain=False) is False
     assert draining() is False
     gate.open.set()
+    eventually(worker.stop)
 
 
 @pytest.mark.guarantee("4.3")

@@ -1,5 +1,6 @@
 """4.3: no message is taken that has no free thread, and what was not begun is given back."""
 
+import statistics
 import time
 
 import pytest
@@ -71,21 +72,28 @@ def test_who_waits_for_the_shared_inbox_gets_what_a_busy_worker_cannot_take(
 def test_another_worker_gets_what_was_not_begun_within_100_ms(
     coordinator: Coordinator, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # given a worker that has taken a message which none of its handlers begins
+    # given workers that have taken messages which none of their handlers begins
     monkeypatch.setattr(Desk, "take", begins_nothing)
-    worker = serve(Scripted(), coordinator)
+    workers = [
+        serve(Scripted(agent_id=AgentId("greeter", f"p{number}")), coordinator, threads=1)
+        for number in range(5)
+    ]
     monkeypatch.undo()
-    send(coordinator, event(1, SHARED))
-    eventually(lambda: coordinator.stats(SHARED).leased == 1)
+    coordinator.send_many(ASKER, [event(number, SHARED) for number in range(len(workers))])
+    eventually(lambda: coordinator.stats(SHARED).leased == len(workers))
 
     # and another one that waits
     got_at: list[float] = []
-    agent = Scripted(lambda _: got_at.append(time.monotonic()), AgentId("greeter", "2"))
-    other = serve(agent, coordinator)
-    eventually(lambda: all(one._parked for one in other._crew._fetchers.values()))
+    other = serve(Scripted(lambda _: got_at.append(time.monotonic())), coordinator)
+    waits: list[float] = []
+    for count, worker in enumerate(workers, start=1):
+        eventually(lambda: all(one._parked for one in other._crew._fetchers.values()))
 
-    # when it stops
-    begun = time.monotonic()
-    worker.stop()
-    eventually(lambda: got_at)
-    assert got_at[0] - begun < 0.1 * 5  # 100 ms, on a machine that has other things to do
+        # when one stops
+        begun = time.monotonic()
+        worker.stop()
+        eventually(lambda count=count: len(got_at) == count)
+        waits.append(got_at[-1] - begun)
+
+    # then what it had is at work elsewhere; on a machine that has other things to do, mostly
+    assert statistics.median(waits) < 0.1, waits

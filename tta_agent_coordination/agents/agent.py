@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextvars
+import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
@@ -56,6 +58,7 @@ class CurrentMessage:
 
     received: ReceivedMessage
     _lost: bool = attrs.field(default=False, init=False)
+    _lease_ends: float = attrs.field(default=math.inf, init=False)
 
     @property
     def message(self) -> AgentMessage:
@@ -64,13 +67,28 @@ class CurrentMessage:
 
     @property
     def lease_lost(self) -> bool:
-        """Whether somebody else may be handling it by now: give up what is not done yet."""
+        """Whether somebody else may be handling it by now: give up what is not done yet.
+
+        Once it is true it stays so. The time since the last renewal is looked at here, too: what
+        renews may be held up, by a Redis that does not answer or because all of the process was.
+        """
+        if time.monotonic() >= self._lease_ends:
+            self._lost = True
         return self._lost
 
 
 @attrs.define(eq=False)
 class MessageInHand(CurrentMessage):
-    """The same for the worker, which alone says that the lease is lost."""
+    """The same for the worker, which alone says until when the lease lasts, and that it is lost."""
+
+    @property
+    def was_told(self) -> bool:
+        """Whether the lease was lost when `lease_lost` was asked last."""
+        return self._lost
+
+    def keep_lease(self, ends: float) -> None:
+        """Note until when the lease lasts, in monotonic seconds."""
+        self._lease_ends = ends
 
     def lose_lease(self) -> None:
         """Note that the lease is lost."""
@@ -206,19 +224,23 @@ class Agent(AgentProxy):
     """
 
     def __init__(self, agent_id: AgentId | None = None, name: str | None = None) -> None:
-        """Take an address and a name; a subclass may have both as class attributes."""
+        """Take an address and a name; a subclass may have both as attributes or properties."""
         given = agent_id if agent_id is not None else getattr(self, "agent_id", None)
         if given is None:
             raise TypeError(
                 f"{type(self).__name__} has no agent_id: give one to its constructor, or to the "
                 "class (agent_id = AgentId(…))"
             )
-        self.agent_id = checks.instance_of("agent_id", given, AgentId)
+        self._settle("agent_id", checks.instance_of("agent_id", given, AgentId))
         named = name if name is not None else getattr(self, "name", None)
-        self.name = checks.instance_of("name", named or str(self.agent_id), str)
+        self._settle("name", checks.instance_of("name", named or str(given), str))
         self._routes = [
             _Route(getattr(self, method), *mark) for method, mark in _marked(type(self))
         ]
+
+    def _settle(self, name: str, value: object) -> None:
+        if getattr(self, name, None) != value:  # a property need not be one that can be set
+            setattr(self, name, value)
 
     def on(
         self, *, message_type: MessageType | None = None, topic: str | None = None

@@ -11,9 +11,9 @@ from tta_agent_coordination import checks
 from tta_agent_coordination.agents.record import AgentRecord, RegistryEvent
 from tta_agent_coordination.aio.adapter import ClosingAdapter
 from tta_agent_coordination.aio.pool import DEFAULT_MAX_WORKERS
+from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
 from tta_agent_coordination.errors import ConfigurationError
 from tta_agent_coordination.identity import AgentId
-from tta_agent_coordination.interfaces import MessageCoordinator
 from tta_agent_coordination.keys import DEFAULT_KEY_PREFIX
 from tta_agent_coordination.registry.core import RedisAgentRegistry
 from tta_agent_coordination.registry.local import Registrable
@@ -151,8 +151,9 @@ class AsyncAgentRegistry(ClosingAdapter[RedisAgentRegistry]):
     async def watch(self, *, timeout: float | None = None) -> AsyncIterator[RegistryEvent]:
         """Yield what changes from now on; the agents there are come first, as registered.
 
-        Write ``async for event in registry.watch()``. It ends after `timeout` seconds, if given,
-        and when this adapter or the registry is closed.
+        Write ``async for event in registry.watch()``. It looks for the first time when the
+        iteration begins. It ends after `timeout` seconds, if given, and when this adapter or the
+        registry is closed.
         """
         watching = self._registry.internals.watching(timeout=timeout)
         events = await self._pool.run(watching.look)
@@ -178,7 +179,7 @@ class AsyncAgentRegistry(ClosingAdapter[RedisAgentRegistry]):
         await self._pool.run(self._registry.on_unhealthy, callback, fallback=fallback)
 
     async def move_messages_of_dead(
-        self, coordinator: MessageCoordinator, *, to: AgentId | None = None
+        self, coordinator: RedisMessageCoordinator, *, to: AgentId | None = None
     ) -> None:
         """Let `detect_and_recover` move the messages out of the own inboxes of dead agents.
 

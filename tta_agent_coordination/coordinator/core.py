@@ -115,7 +115,7 @@ class RedisMessageCoordinator(MessageCoordinator):
         self._subscriptions = Subscriptions(self._calls)
         self._requests = Requests(Inbox(self._calls, Events()), self._outbox, self.events)
         steps = Steps(self._calls, self._inbox, self._requests)
-        self._internals = CoordinatorInternals(self._calls, self._inbox, steps)
+        self._internals = CoordinatorInternals(self._calls, self._inbox, self._outbox, steps)
         self._call_timeout = call_timeout
         if checks.instance_of("strict", strict, bool):
             try:

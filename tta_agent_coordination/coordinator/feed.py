@@ -19,6 +19,7 @@ from tta_agent_coordination.coordinator.records import Delivery
 from tta_agent_coordination.delivery import LeaseOutcome
 from tta_agent_coordination.events import held
 from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.transport.blocked import Blocked
 from tta_agent_coordination.transport.gate import Command
 
 Fetched = tuple[AgentId, Delivery]
@@ -46,6 +47,8 @@ class Feed:
         self._looked = 0
         self._turns = 0
         self._dropped: set[AgentId] = set()
+        self._waiting: Blocked | None = None
+        self._is_cut_off = False
 
     def exchange(self, acks: Acks, most: int, visibility: float) -> tuple[list[Fetched], Refused]:
         """Acknowledge what is done and claim up to `most` messages, in one round trip if there are.
@@ -89,15 +92,28 @@ class Feed:
             seconds = alarm
         keys = [self._calls.keys.inbox(agent_id)["wake"] for agent_id in self.agent_ids]
         command = Command(("BZPOPMIN", *keys, self._interrupt, f"{seconds:.6f}"))
-        with held(), self._gate.blocking(self._interrupt, command, seconds) as answered:
-            if alarm is not None and not answered(alarm):
-                self.interrupt()
+        try:
+            with held(), self._gate.blocking(self._interrupt, command, seconds) as answered:
+                self._waiting = answered
+                if self._is_cut_off:  # just now
+                    answered.cut_off()
+                if alarm is not None and not answered(alarm):
+                    self.interrupt()
+        finally:
+            self._waiting = None
 
     def interrupt(self) -> None:
         """End a `wait` under way, or the next one; from any thread."""
         key = self._interrupt
         life = milliseconds(policy.REPLY_LIFETIME)
         self._gate.run(key, Command(("ZADD", key, 0, "w")), Command(("PEXPIRE", key, life)))
+
+    def cut_off(self) -> None:
+        """End a `wait` under way, and each later one, though the server does not answer."""
+        self._is_cut_off = True
+        waiting = self._waiting
+        if waiting is not None:
+            waiting.cut_off()
 
     def drop(self, agent_id: AgentId) -> bool:
         """Fetch from an inbox no more; from any thread. Whether it was fetched from.

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import attrs
 
 from tta_agent_coordination.coordinator.calls import Calls
+from tta_agent_coordination.coordinator.copies import store_copies
 from tta_agent_coordination.coordinator.feed import Feed, feeds
 from tta_agent_coordination.coordinator.inbox import Inbox
+from tta_agent_coordination.coordinator.outbox import Outbox
 from tta_agent_coordination.coordinator.steps import Steps
-from tta_agent_coordination.delivery import InboxStats
+from tta_agent_coordination.delivery import InboxStats, MessageResult, ReceivedMessage
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.transport.link import Link
 
@@ -28,6 +30,7 @@ class CoordinatorInternals:
 
     _calls: Calls
     _inbox: Inbox
+    _outbox: Outbox
     steps: Steps
 
     @property
@@ -38,6 +41,12 @@ class CoordinatorInternals:
     def feed(self, agent_ids: Sequence[AgentId]) -> list[Feed]:
         """Return inboxes that can be waited for together."""
         return feeds(self._calls, self._inbox, agent_ids)
+
+    def store_copies(
+        self, origin: AgentId, to: AgentId, received: Sequence[ReceivedMessage]
+    ) -> list[MessageResult]:
+        """Store in one inbox what was received from another: see `copies.store_copies`."""
+        return store_copies(self._outbox, origin, to, received)
 
     def held(self, agent_id: AgentId) -> int:
         """Return how many unfinished messages an inbox holds."""

@@ -331,9 +331,10 @@ def _checked(reply: AgentMessage, recipient: AgentId) -> AgentMessage:
     error_type = reply.headers.get(ERROR_HEADER)
     if error_type is None:
         return reply
-    attempts = reply.headers.get(ATTEMPTS_HEADER, "0")
+    attempts, text = reply.headers.get(ATTEMPTS_HEADER, "0"), str(reply.payload.get("error", ""))
     raise RemoteAgentError(
-        f"{recipient} failed: {error_type}: {reply.payload.get('error', '')}",
+        f"{recipient} failed: {error_type}: {text}",
         error_type=error_type,
         attempts=int(attempts) if attempts.isdecimal() else 0,
+        message=text,
     )

@@ -15,6 +15,6 @@ if last == '-' then return string.match(rest, '^%S+') == call and 1 or 0 end
 if latest and epoch ~= '0' and latest > tonumber(epoch) then return 0 end
 redis.call('HDEL', k_records, id)
 local ended = latest and math.max(latest, tonumber(epoch)) or tonumber(epoch)
-store(id, int(ended) .. ' - ' .. call .. (rest and ' ' .. rest or ''), state)
+store(id, int(ended) .. ' - ' .. call .. ' ' .. int(now) .. (rest and ' ' .. rest or ''), state)
 forget_old()
 return 1

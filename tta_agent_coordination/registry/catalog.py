@@ -31,7 +31,9 @@ class Wanted:
     tags: tuple[str, ...] = attrs.field(default=(), converter=_tags)
 
     def __attrs_post_init__(self) -> None:
-        """Check the version."""
+        """Check the name and the version."""
+        if self.capability is not None:
+            checks.instance_of("capability", self.capability, str)
         if self.min_version is not None:
             precedence(self.min_version)
 

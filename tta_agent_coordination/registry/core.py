@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 from tta_agent_coordination import checks, policy
 from tta_agent_coordination.agents.agent import check_made
 from tta_agent_coordination.agents.record import AgentRecord, Liveness, RegistryEvent
+from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
 from tta_agent_coordination.errors import (
     AgentNotFoundError,
-    ConfigurationError,
     CoordinatorUnavailableError,
 )
 from tta_agent_coordination.events import AgentsRecovered, Events
 from tta_agent_coordination.identity import AgentId
-from tta_agent_coordination.interfaces import MessageCoordinator
 from tta_agent_coordination.keys import DEFAULT_KEY_PREFIX, Keys
 from tta_agent_coordination.registry import catalog
 from tta_agent_coordination.registry.interface import AgentRegistry
@@ -31,7 +30,7 @@ from tta_agent_coordination.registry.pulse import Pulse
 from tta_agent_coordination.registry.recovery import Hook, RecoverySummary, RestartPolicy
 from tta_agent_coordination.registry.store import Store
 from tta_agent_coordination.registry.supervision import Supervision
-from tta_agent_coordination.threads import PerProcess
+from tta_agent_coordination.threads import PerProcess, is_for_caller
 from tta_agent_coordination.transport.link import Link
 from tta_agent_coordination.transport.url import target_of
 
@@ -69,7 +68,7 @@ class RedisAgentRegistry(AgentRegistry):
             heartbeat_ttl_s: Seconds that a beat is good for.
             heartbeat_interval_s: Seconds between two beats; a third of the ttl.
             grace_s: Seconds after its last beat for which an agent is remembered; ten times the
-                ttl.
+                ttl, and at least two and a half times.
             call_timeout: Seconds that a call may take.
             restart_policy: How often a restart is tried.
 
@@ -92,7 +91,7 @@ class RedisAgentRegistry(AgentRegistry):
         )
         self._internals = RegistryInternals(self._pulses, self._store, times)
         self._supervision = Supervision(checks.instance_of("restart_policy", given, RestartPolicy))
-        self._superseded: list[Callable[[AgentId], object]] = []
+        self._superseded: tuple[Callable[[AgentId], object], ...] = ()
 
     @classmethod
     def from_url(
@@ -118,8 +117,7 @@ class RedisAgentRegistry(AgentRegistry):
         return self._pulse.heartbeat(_agent_id("agent_id", agent_id))
 
     def start_heartbeats(self) -> None:
-        if self._pulse.closed.is_set():
-            raise ConfigurationError("this registry is closed: make a new one")
+        self._pulse.check_open()
         self._pulse.heart.start()
 
     def stop_heartbeats(self, timeout: float = 5.0) -> bool:
@@ -131,6 +129,8 @@ class RedisAgentRegistry(AgentRegistry):
     def list_registered(
         self, *, agent_type: str | None = None, include_dead: bool = False
     ) -> list[AgentRecord]:
+        if agent_type is not None:
+            checks.instance_of("agent_type", agent_type, str)
         return [
             record
             for record in self._store.read_all()
@@ -197,21 +197,29 @@ class RedisAgentRegistry(AgentRegistry):
         return LocalAgent(agent, self._times.ttl).take_over(self._store.state(agent_id))
 
     def on_unhealthy(self, callback: Hook, *, fallback: Hook | None = None) -> None:
+        checks.callback("callback", callback)
+        if fallback is not None:
+            checks.callback("fallback", fallback)
         self._supervision.recovery.hook(callback, fallback)
 
     def move_messages_of_dead(
-        self, coordinator: MessageCoordinator, *, to: AgentId | None = None
+        self, coordinator: RedisMessageCoordinator, *, to: AgentId | None = None
     ) -> None:
-        checks.instance_of("coordinator", coordinator, MessageCoordinator)
+        checks.instance_of("coordinator", coordinator, RedisMessageCoordinator)
         self._supervision.move_messages(coordinator, None if to is None else _agent_id("to", to))
 
     def on_superseded(self, callback: Callable[[AgentId], object]) -> None:
+        checks.callback("callback", callback)
         if callback not in self._superseded:
-            self._superseded.append(callback)
+            self._superseded = (*self._superseded, callback)
+
+    def remove_on_superseded(self, callback: Callable[[AgentId], object]) -> None:
+        """Call it no more when agents are superseded."""
+        self._superseded = tuple(known for known in self._superseded if known != callback)
 
     def detect_and_recover(self) -> RecoverySummary:
         unwell = self._pulse.check_up()
-        summary = self._supervision.round(self._store.read_all(), unwell)
+        summary = self._supervision.round(self._store.look(), unwell)
         if summary.unhealthy and self.events.observers:
             self.events.tell(
                 AgentsRecovered(
@@ -258,7 +266,9 @@ class RedisAgentRegistry(AgentRegistry):
         for callback in self._superseded:
             try:
                 callback(agent_id)
-            except Exception:
+            except BaseException as error:
+                if is_for_caller(error):
+                    raise
                 logger.exception(
                     "a callback for the superseded agent %s raised",
                     agent_id,

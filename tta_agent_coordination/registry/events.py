@@ -82,8 +82,11 @@ class Watch:
         return list(changes(before, after))
 
     def events(self) -> Iterator[RegistryEvent]:
-        """Yield what changes, waiting between looks."""
-        yield from self.look()
+        """Look now, and yield what changes from then on, waiting between looks."""
+        return self._events(self.look())
+
+    def _events(self, first: list[RegistryEvent]) -> Iterator[RegistryEvent]:
+        yield from first
         while (pause := self.pause) and not self.closed.wait(pause):
             yield from self.look()
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from tta_agent_coordination import threads
+from tta_agent_coordination.errors import CoordinationError
 from tta_agent_coordination.events import Events, HeartbeatsFailed, HeartbeatsRecovered
 
 logger = logging.getLogger("tta_agent_coordination")
@@ -24,6 +25,7 @@ class Heart:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+        self._lent = False
         self._last_success: float | None = None
         self.last_error: str | None = None
 
@@ -38,9 +40,10 @@ class Heart:
         """Whether the thread runs."""
         return self._thread is not None and self._thread.is_alive()
 
-    def start(self) -> None:
-        """Start the thread, unless it runs."""
+    def start(self, *, lent: bool = False) -> None:
+        """Start the thread, unless it runs; one that was only `lent` ends with `stop_lent`."""
         with self._lock:
+            self._lent = lent and (self._lent or not self.running)
             if not self.running:
                 self._stopped = threading.Event()
                 self._thread = threads.spawn("heartbeat", self._run)
@@ -48,9 +51,21 @@ class Heart:
     def stop(self, timeout: float) -> bool:
         """End the thread; whether it ended within `timeout` seconds."""
         with self._lock:
-            thread, self._thread = self._thread, None
-            self._stopped.set()
+            thread = self._detach()
         return thread is None or threads.join([thread], timeout)
+
+    def stop_lent(self, needed: Callable[[], object], timeout: float) -> None:
+        """End the thread if it was lent and is not `needed`; a time-out of 0 does not wait."""
+        with self._lock:  # who needs it from now on starts another
+            thread = self._detach() if self._lent and not needed() else None
+        if thread is not None and timeout:
+            threads.join([thread], timeout)
+
+    def _detach(self) -> threading.Thread | None:
+        thread, self._thread = self._thread, None
+        self._lent = False
+        self._stopped.set()
+        return thread
 
     def succeeded(self) -> None:
         """Note that a beat succeeded, whoever made it."""
@@ -60,13 +75,14 @@ class Heart:
             logger.warning("heartbeats succeed again", extra={"event": "heartbeats_recovered"})
             self._events.tell(HeartbeatsRecovered())
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         first, self.last_error = self.last_error is None, f"{type(error).__name__}: {error}"
         if first:  # one line a change, not one a beat
+            expected = isinstance(error, CoordinationError)
             logger.warning(
                 "heartbeats fail, and go on: %s",
                 error,
-                exc_info=True,
+                exc_info=None if expected else error,
                 extra={"event": "heartbeats_failed"},
             )
             self._events.tell(HeartbeatsFailed(error=self.last_error))
@@ -78,5 +94,5 @@ class Heart:
             due = time.monotonic() + self._interval
             try:
                 self._beat()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next may succeed
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the next may succeed
                 self._failed(error)

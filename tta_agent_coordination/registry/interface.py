@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tta_agent_coordination.agents.record import AgentRecord, RegistryEvent
+from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
 from tta_agent_coordination.identity import AgentId
-from tta_agent_coordination.interfaces import MessageCoordinator
 from tta_agent_coordination.registry.local import Registrable
 from tta_agent_coordination.registry.recovery import Hook, RecoverySummary
 
@@ -102,8 +102,8 @@ class AgentRegistry(ABC):
     ) -> AgentId:
         """Return the least loaded agent that `discover` finds, to send a message to.
 
-        It may die before it gets to the message, which then waits in its own inbox: for the
-        agent to come back under the same id, or for `detect_and_recover`, which moves it when
+        It may die, or end, before it gets to the message, which then waits in its own inbox: for
+        the agent to come back under the same id, or for `detect_and_recover`, which moves it when
         `move_messages_of_dead` asks for that. Where any agent of a type will do, send to
         ``AgentId(type)``, the inbox they share: nothing waits for anyone there.
 
@@ -125,8 +125,9 @@ class AgentRegistry(ABC):
     def watch(self, *, timeout: float | None = None) -> Iterator[RegistryEvent]:
         """Yield what changes from now on; the agents there are come first, as registered.
 
-        It looks at the registry every second, or more often where beats are: of what comes and
-        goes between two looks, only the outcome is seen. An outage of the server does not end it.
+        It looks for the first time before it returns, and then, while it is iterated over, every
+        second, or more often where beats are: of several changes of one agent between two looks,
+        only what they led to is seen. An outage of the server does not end it.
 
         Args:
             timeout: Seconds after which to end; None: until the registry is closed.
@@ -142,14 +143,17 @@ class AgentRegistry(ABC):
 
         Args:
             callback: Restarts the agent of the record it is given.
-            fallback: Called once instead, when that was tried too often.
+            fallback: Called once instead, when that was tried too often; again in the next
+                round if it raises.
         """
 
     @abstractmethod
     def move_messages_of_dead(
-        self, coordinator: MessageCoordinator, *, to: AgentId | None = None
+        self, coordinator: RedisMessageCoordinator, *, to: AgentId | None = None
     ) -> None:
         """Let `detect_and_recover` move the messages out of the own inboxes of dead agents.
+
+        And of those that were ended, once that is longer ago than twice their ttl.
 
         Args:
             coordinator: Moves them, under the prefix of the registry.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import attrs
 
@@ -43,11 +43,48 @@ class RegistryInternals:
         local = self._pulses.get().agents.get(agent_id)
         return local is not None and local.load is not None
 
+    def serves(self, agent_id: AgentId, source: LoadSource) -> bool:
+        """Whether the registration of an agent is that for which `source` was set."""
+        local = self._pulses.get().agents.get(agent_id)
+        return local is not None and local.load is source
+
+    def end_served(self, agent_id: AgentId, source: LoadSource) -> bool:
+        """End a registration if it is that for which `source` was set.
+
+        Raises:
+            CoordinatorUnavailableError: Redis cannot be reached.
+        """
+        pulse = self._pulses.get()
+        local = pulse.agents.get(agent_id)
+        return local is not None and local.load is source and pulse.end(local)
+
     def set_load_source(self, agent_id: AgentId, source: LoadSource | None) -> None:
         """Let beats of an agent of this process tell how busy it is."""
         local = self._pulses.get().agents.get(agent_id)
         if local is not None:
             local.load = source
+
+    def refresh_loads(self, refresh: Callable[[], object]) -> None:
+        """Call `refresh` once a beat, after all hooks and beside the beat."""
+        pulse = self._pulses.get()
+        if refresh not in pulse.refreshing:
+            pulse.refreshing += (refresh,)
+
+    def refresh_no_loads(self, refresh: Callable[[], object]) -> None:
+        """Call it no more."""
+        pulse = self._pulses.get()
+        pulse.refreshing = tuple(known for known in pulse.refreshing if known != refresh)
+
+    def lend_heartbeats(self) -> None:
+        """Start the heartbeats, unless they run, for as long as they are needed."""
+        pulse = self._pulses.get()
+        pulse.check_open()
+        pulse.heart.start(lent=True)
+
+    def stop_lent_heartbeats(self, timeout: float) -> None:
+        """Stop them if nobody else has started them, and no agent of this process is left."""
+        pulse = self._pulses.get()
+        pulse.heart.stop_lent(pulse.agents.all, timeout)
 
     def retire(self, agent_ids: Iterable[AgentId]) -> None:
         """Announce in one round trip that agents of this process stop.

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 import attrs
 
-from tta_agent_coordination import checks
+from tta_agent_coordination import checks, threads
 from tta_agent_coordination.agents.capability import AgentCapability
 from tta_agent_coordination.agents.record import (
     RUNNING,
@@ -61,7 +61,7 @@ class LocalAgent:
         agent: The object that was registered.
         ttl: Seconds that a beat is good for.
         epoch: Of its registration; 0 before there is one.
-        load: Says how busy it is, where a worker serves it.
+        load: Says how busy it is, from memory, where a worker serves it.
         healthy: What its last health check found.
         state: The last state that is known of it, as JSON; empty for none.
         stopping: Whether it takes no more messages and finishes those it has.
@@ -75,6 +75,7 @@ class LocalAgent:
     healthy: bool = True
     state: str = ""
     _said: Registration = attrs.field(init=False)
+    _last_load: AgentLoad = attrs.field(factory=AgentLoad, init=False)
     _asking: threading.Lock = attrs.field(factory=threading.Lock, init=False)
     _asked_at: float | None = attrs.field(default=None, init=False)
     _failing: set[str] = attrs.field(factory=set[str], init=False)
@@ -122,7 +123,8 @@ class LocalAgent:
 
     def beat(self) -> Beat:
         """Return what is told of it at a beat."""
-        said = self._said
+        self._last_load = self._answer("load", self._load, otherwise=self._last_load)
+        said = attrs.evolve(self._said, load=self._last_load)
         if self.stopping:
             said = attrs.evolve(said, status=STOPPING)
         elif not self.well:
@@ -151,13 +153,12 @@ class LocalAgent:
         self.healthy = healthy
         before = self._said
         self._said = Registration(
-            name=self.agent.name,
+            name=self._answer("name", lambda: self.agent.name, otherwise=before.name),
             ttl=self.ttl,
             status=self._answer("status", self._status, otherwise=before.status),
             capabilities=self._capabilities()
             if strict
             else self._answer("capabilities", self._capabilities, otherwise=before.capabilities),
-            load=self._answer("load", self._load, otherwise=before.load),
             process=this_process(),
         )
         self.state = self._answer("state", self._state, otherwise=self.state)
@@ -165,7 +166,9 @@ class LocalAgent:
     def _answer(self, what: str, hook: Callable[[], T], *, otherwise: T) -> T:
         try:
             answer = hook()
-        except Exception:
+        except BaseException as error:
+            if threads.is_for_caller(error):
+                raise
             if what not in self._failing:  # one line a change, not one a beat
                 logger.exception(
                     "the %s of agent %s could not be asked for",

@@ -16,6 +16,8 @@ BEATS_IN_A_TTL = 3
 """Beats that fit into it, unless an interval is given."""
 GRACE_IN_TTLS = 10.0
 """Times the ttl that a record, and the state with it, outlives its last beat."""
+LEAST_GRACE_IN_TTLS = 2.5
+"""Times the ttl that it must be at least: after two an agent is dead, which is to be seen."""
 LONGEST_LOOK_INTERVAL = 1.0
 """Seconds between two looks of ``watch`` at most."""
 LONGEST_PATIENCE = 1.0
@@ -65,10 +67,11 @@ class Times:
                 f"heartbeat_interval_s ({interval:g}) must be above 0 and below heartbeat_ttl_s "
                 f"({ttl:g}): an agent would be taken for dead between two beats"
             )
-        if grace < 2 * ttl:
+        if grace < LEAST_GRACE_IN_TTLS * ttl:
             raise ConfigurationError(
-                f"grace_s ({grace:g}) must be at least twice heartbeat_ttl_s ({ttl:g}), when an "
-                "agent counts as dead"
+                f"grace_s ({grace:g}) must be at least {LEAST_GRACE_IN_TTLS} times heartbeat_ttl_s "
+                f"({ttl:g}): an agent is dead after twice that, and would be forgotten before "
+                "anybody sees it"
             )
         return cls(ttl, interval, grace)
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 
 from tta_agent_coordination.agents.record import AgentRecord
-from tta_agent_coordination.errors import CoordinationError
+from tta_agent_coordination.errors import ConfigurationError, CoordinationError
 from tta_agent_coordination.events import AgentSuperseded, Events
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.registry.heart import Heart
@@ -32,6 +32,7 @@ class Pulse:
         superseded: Those that were, until somebody else registered or ended them.
         heart: The thread that beats for them.
         closed: Set when the registry is closed.
+        refreshing: What is called once a beat, to learn anew what loads are told of.
     """
 
     def __init__(
@@ -62,6 +63,16 @@ class Pulse:
         self.superseded: set[AgentId] = set()
         self.heart = Heart(self._beat_for_all, times.interval, events)
         self.closed = threading.Event()
+        self.refreshing: tuple[Callable[[], object], ...] = ()
+
+    def check_open(self) -> None:
+        """Refuse to go on once the registry is closed.
+
+        Raises:
+            ConfigurationError: It is.
+        """
+        if self.closed.is_set():
+            raise ConfigurationError("this registry is closed: make a new one")
 
     def register(self, agent: Registrable) -> AgentRecord:
         """Register an agent, and give it the state of its predecessor first."""
@@ -87,13 +98,19 @@ class Pulse:
 
     def deregister(self, agent_id: AgentId) -> bool:
         """End a registration, and store what the agent exports last."""
-        local, state = self.agents.get(agent_id), ""
+        local = self.agents.get(agent_id)
         if local is not None:
-            self.agents.drop(local)
-            aside(lambda: local.ask(wait=LONGEST_PATIENCE), LONGEST_PATIENCE)
-            state = local.state
+            return self.end(local)
         # Of an agent that was ever registered here, only that registration is ended.
-        epoch = self.agents.last_epoch(agent_id)
+        return self._remove(agent_id, self.agents.last_epoch(agent_id))
+
+    def end(self, local: LocalAgent) -> bool:
+        """End the registration of an agent of this process, and no other."""
+        self.agents.drop(local)
+        aside(lambda: local.ask(wait=LONGEST_PATIENCE), LONGEST_PATIENCE)
+        return self._remove(local.agent_id, local.epoch, local.state)
+
+    def _remove(self, agent_id: AgentId, epoch: int, state: str = "") -> bool:
         ended = self._store.remove(agent_id, epoch=epoch, state=state)
         if ended:
             self.agents.forget(agent_id, epoch)
@@ -125,7 +142,7 @@ class Pulse:
 
     def _beat_for_all(self) -> None:
         agents = self.agents.all()
-        self._survey.take(agents, self._times.patience)
+        self._survey.take(agents, self._times.patience, self.refreshing)
         lost = self._beat(agents)
         if lost:
             aside(lambda: self._tell(lost), self._times.patience)

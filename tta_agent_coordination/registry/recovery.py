@@ -53,9 +53,9 @@ class RecoverySummary:
         unhealthy: Which were found dead, or unwell by their own health check.
         restarted: For which the restart hook was called and returned.
         waiting: For which it is too early to try again.
-        given_up: For which the limit is reached; the fallback was called, once.
+        given_up: For which the limit is reached; the fallback was called, once, and returned.
         failed: For which a hook raised.
-        moved: How many messages were moved from the inboxes of dead agents.
+        moved: How many messages were moved from the inboxes of agents that are dead, or were ended.
     """
 
     checked: int = 0
@@ -70,6 +70,7 @@ class RecoverySummary:
 @attrs.define(eq=False)
 class _History:
     restarts: deque[float] = attrs.field(factory=deque[float])
+    noted: bool = False
     given_up: bool = False
     in_hand: bool = False
 
@@ -109,24 +110,27 @@ class Recovery:
         with histories.lock:
             history = histories.of.setdefault(record.agent_id, _History())
             decision = self._decide(history)
-        if decision == "restarted":
-            try:
-                return decision if _called(restart, record) else "failed"
-            finally:
-                history.in_hand = False
-        if decision == "given_up" and not history.given_up:
-            return self._give_up(record, history)
-        return decision
+        if decision not in ("restarted", "giving_up"):
+            return decision
+        try:
+            if decision == "giving_up":
+                return self._give_up(record, history)
+            return decision if _called(restart, record) else "failed"
+        finally:
+            history.in_hand = False
 
     def _decide(self, history: _History) -> str:
         now = time.monotonic()
         while history.restarts and now - history.restarts[0] > self._policy.window:
             history.restarts.popleft()
-            history.given_up = False
+            history.noted = history.given_up = False
         if history.in_hand:
             return "waiting"
-        if len(history.restarts) >= self._policy.limit:
+        if history.given_up:
             return "given_up"
+        if len(history.restarts) >= self._policy.limit:
+            history.in_hand = True
+            return "giving_up"
         if history.restarts and now - history.restarts[-1] < self._pause(history):
             return "waiting"
         history.restarts.append(now)
@@ -134,18 +138,18 @@ class Recovery:
         return "restarted"
 
     def _give_up(self, record: AgentRecord, history: _History) -> str:
-        history.given_up = True
-        limit, window = self._policy.limit, self._policy.window
-        logger.warning(
-            "agent %s was restarted %d times in %g s and is given up",
-            record.agent_id,
-            limit,
-            window,
-            extra={"event": "agent_given_up", "agent": str(record.agent_id)},
-        )
-        if self._fallback is not None and not _called(self._fallback, record):
-            return "failed"
-        return "given_up"
+        if not history.noted:
+            logger.warning(
+                "agent %s was restarted %d times in %g s and is given up",
+                record.agent_id,
+                self._policy.limit,
+                self._policy.window,
+                extra={"event": "agent_given_up", "agent": str(record.agent_id)},
+            )
+        history.noted = True
+        # One that raises is tried again in the next round: nobody may know of the agent yet.
+        history.given_up = self._fallback is None or _called(self._fallback, record)
+        return "given_up" if history.given_up else "failed"
 
     def _pause(self, history: _History) -> float:
         doubled = self._policy.backoff_base * 2.0 ** min(len(history.restarts) - 1, 60)

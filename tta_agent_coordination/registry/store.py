@@ -70,7 +70,8 @@ class Look:
 
     Attributes:
         present: Those that hold.
-        ended: Those that were ended within the grace time, as they were.
+        ended: Those that were ended within the grace time, as they were; their last beats are
+            when that was.
     """
 
     present: list[AgentRecord]
@@ -196,12 +197,12 @@ def _is_ended(raw: bytes) -> bool:
 def _record(name: bytes, raw: bytes, now: int) -> AgentRecord | None:
     """Return the record that is stored, or that was when it was ended; None if it is none of ours.
 
-    One that was ended is as old as its registration: nothing else is known of its beats.
+    The last beat of one that was ended is its end.
     """
     epoch, _, rest = raw.partition(b" ")
     beat, _, body = rest.partition(b" ")
     if beat == _ENDED:
-        beat, body = epoch, body.partition(b" ")[2]
+        beat, _, body = body.partition(b" ")[2].partition(b" ")
     try:
         agent_id = codec.parse_agent_id(name.decode())
         registration = _converter.structure(json.loads(body), Registration)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 
-from tta_agent_coordination.agents.record import AgentRecord, Liveness
+from tta_agent_coordination.agents.record import Liveness
+from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
 from tta_agent_coordination.errors import CoordinationError
 from tta_agent_coordination.identity import AgentId
-from tta_agent_coordination.interfaces import MessageCoordinator
 from tta_agent_coordination.registry.adoption import move_messages
 from tta_agent_coordination.registry.recovery import Recovery, RecoverySummary, RestartPolicy
+from tta_agent_coordination.registry.store import Look
 
 logger = logging.getLogger("tta_agent_coordination")
 
 
 class Supervision:
-    """Restarts agents that are unwell, and moves the messages of those that are dead.
+    """Restarts agents that are unwell, and moves the messages of those that are gone.
 
     Attributes:
         recovery: Calls the hooks.
@@ -25,20 +25,22 @@ class Supervision:
     def __init__(self, policy: RestartPolicy) -> None:
         """Begin without hooks; messages stay where they are."""
         self.recovery = Recovery(policy)
-        self._coordinator: MessageCoordinator | None = None
+        self._coordinator: RedisMessageCoordinator | None = None
         self._heir: AgentId | None = None
 
-    def move_messages(self, coordinator: MessageCoordinator, to: AgentId | None) -> None:
-        """Move the messages of the dead from now on."""
+    def move_messages(self, coordinator: RedisMessageCoordinator, to: AgentId | None) -> None:
+        """Move the messages of the dead, and of those that were ended, from now on."""
         self._coordinator, self._heir = coordinator, to
 
-    def round(self, records: Sequence[AgentRecord], unwell: set[AgentId]) -> RecoverySummary:
-        """Treat those of `records` that are dead or unwell; `unwell` are known to be so."""
-        bad = [one for one in records if not one.well or one.agent_id in unwell]
+    def round(self, look: Look, unwell: set[AgentId]) -> RecoverySummary:
+        """Treat those who are dead or unwell; `unwell` are known to be so."""
+        bad = [one for one in look.present if not one.well or one.agent_id in unwell]
         done = self.recovery.run(bad)
-        moved = sum(self._adopt(one.agent_id) for one in bad if one.liveness is Liveness.DEAD)
+        # Who was ended for so long does not come back by itself either; but it was meant to end.
+        gone = [one for one in (*bad, *look.ended) if one.liveness is Liveness.DEAD]
+        moved = sum(self._adopt(one.agent_id) for one in gone)
         return RecoverySummary(
-            checked=len(records),
+            checked=len(look.present),
             unhealthy=tuple(one.agent_id for one in bad),
             restarted=tuple(done.get("restarted", ())),
             waiting=tuple(done.get("waiting", ())),

@@ -13,6 +13,7 @@ from tta_agent_coordination.registry.local import LocalAgent
 @attrs.define(eq=False)
 class _Round:
     agents: Sequence[LocalAgent]
+    then: Sequence[Callable[[], object]]
     at: LocalAgent | None = None
     seen_at: LocalAgent | None = None
     over: bool = False
@@ -21,7 +22,10 @@ class _Round:
         for local in self.agents:
             self.at = local
             local.ask()
+        for call in self.then:
+            call()
         self.over = True
+        self.agents, self.then, self.at, self.seen_at = (), (), None, None  # kept by nobody else
 
     def advances(self) -> bool:
         """Whether it goes on, and has got on since the last look."""
@@ -33,18 +37,31 @@ class Survey:
     """Asks agents one after the other, in a thread that lasts for one round.
 
     A thread that is stuck in a hook is left behind: the next round is another thread, and passes
-    over the agent that hangs. So there are at most as many threads as agents that hang, and one.
+    over the agent that hangs. So there are at most as many threads as agents that hang, and one; or
+    two, while what is called behind the agents does not return.
     """
 
     def __init__(self) -> None:
         """Begin; no thread runs."""
         self._round: _Round | None = None
 
-    def take(self, agents: Sequence[LocalAgent], patience: float) -> None:
-        """Ask `agents`, and return after `patience` seconds at most; what is left goes on."""
+    def take(
+        self,
+        agents: Sequence[LocalAgent],
+        patience: float,
+        then: Sequence[Callable[[], object]] = (),
+    ) -> None:
+        """Ask `agents`, and return after `patience` seconds at most; what is left goes on.
+
+        Args:
+            agents: Whom.
+            patience: Seconds.
+            then: Is called after them. It may wait, for Redis say, and does not call again what
+                has not returned from an earlier round; nobody's hook is held up by it.
+        """
         if not agents or (self._round is not None and self._round.advances()):
             return
-        self._round = _Round(agents)
+        self._round = _Round(agents, then)
         aside(self._round.run, patience)
         self._round.seen_at = self._round.at
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 from typing import Any, cast
 
 from tta_agent_coordination.transport.wire import Connection
@@ -30,6 +32,12 @@ class Blocked:
         if self._connection is None or self._is_closed:
             return True
         return self._connection.can_read(timeout)
+
+    def cut_off(self) -> None:
+        """End the wait from another thread, without a word to the server, which may not hear it."""
+        if self._channel is not None:
+            with contextlib.suppress(OSError):  # it is closed already
+                self._channel.shutdown(socket.SHUT_RDWR)
 
     def over(self) -> None:
         """Note that no answer is waited for any more."""

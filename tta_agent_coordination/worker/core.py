@@ -32,7 +32,9 @@ from tta_agent_coordination.worker.crew import (
     inboxes_of,
 )
 from tta_agent_coordination.worker.depths import Depths
+from tta_agent_coordination.worker.farewell import Farewell
 from tta_agent_coordination.worker.internals import CutOff, WorkerInternals
+from tta_agent_coordination.worker.listing import Listing, not_told
 from tta_agent_coordination.worker.loop import WorkerLoop
 from tta_agent_coordination.worker.signals import readable_on
 from tta_agent_coordination.worker.tally import Tally
@@ -98,8 +100,13 @@ class AgentWorker:
         self._coordinator = checks.instance_of("coordinator", coordinator, RedisMessageCoordinator)
         if registry is not None:
             checks.instance_of("registry", registry, RedisAgentRegistry)
-        self._registry = registry
         self._depths = Depths(coordinator, [agent.agent_id for agent in self._agents])
+        self._listing = registry and Listing(
+            registry,
+            self._agents,
+            superseded=self._superseded,
+            refresh=self._depths.refresh,
+        )
         self._options = WorkerOptions(
             threads=threads,
             visibility_timeout=visibility_timeout,
@@ -110,7 +117,7 @@ class AgentWorker:
         self._loop = WorkerLoop(str(self._agents[0].agent_id))
         self._crew: Crew | None = None
         self._last_error: str | None = None
-        self._listed = set[AgentId]()
+        self._left: list[threading.Thread] = []
         self._lost: tuple[AgentId, ...] = ()
         self._warned = False
         forks.in_child(self._disown)
@@ -129,7 +136,8 @@ class AgentWorker:
         with self._changing:
             if self._crew is not None:
                 return
-            self._check_unserved()
+            if self._listing is not None:
+                self._listing.check_unserved()
             self._lost = ()
             with contextlib.ExitStack() as undo:
                 loop = self._loop = WorkerLoop(str(self._agents[0].agent_id))
@@ -140,7 +148,8 @@ class AgentWorker:
                 self._crew = Crew(self._agents, self._coordinator, self._options, loop)
                 undo.callback(self._disband, self._crew, 0.0)
                 # Its state is restored, and it can be found dead, before it handles anything.
-                self._enlist()
+                if self._listing is not None:
+                    self._listing.begin(self._load)
                 self._crew.start()
                 undo.pop_all()
 
@@ -167,12 +176,13 @@ class AgentWorker:
             crew.desk.hurry()
         with self._changing:
             crew = self._crew
-            if crew is None:
-                return True
-            ended = self._disband(crew, self._options.drain_timeout if drain else 0.0)
-            for agent in self._agents:
-                self._stop_agent(agent)
-            return self._loop.stop() and ended
+            if crew is not None:
+                self._disband(crew, self._options.drain_timeout if drain else 0.0)
+                for agent in self._agents:
+                    self._stop_agent(agent)
+                self._loop.stop()
+                self._left += self._loop.threads
+            return self._has_ended()
 
     def run(self) -> None:
         """Serve in the main thread until SIGTERM or SIGINT, then drain.
@@ -215,10 +225,11 @@ class AgentWorker:
     def _abandon(self, cut_off: CutOff) -> list[threading.Thread]:
         with self._changing:
             crew, self._crew = self._crew, None
-            while self._registry is not None and self._listed:
-                self._registry.internals.disown(self._listed.pop())
+            if self._listing is not None:
+                self._listing.let_go()
             left = [] if crew is None else crew.abandon(cut_off)
             self._loop.stop()
+            self._left += [*left, *self._loop.threads]
             return left
 
     def __enter__(self) -> Self:
@@ -235,7 +246,9 @@ class AgentWorker:
         self._warn_of_fork()  # unless it was done before
         crew, self._crew = self._crew, None
         self._changing = threading.RLock()
-        self._listed = set[AgentId]()
+        self._left = []
+        if self._listing is not None:
+            self._listing.forget()
         self._loop.disown()
         if crew is not None:
             crew.disown()
@@ -264,49 +277,26 @@ class AgentWorker:
     def _end(self, drain: bool) -> None:
         self.stop(drain)
 
-    def _disband(self, crew: Crew, drain_timeout: float) -> bool:
+    def _disband(self, crew: Crew, drain_timeout: float) -> None:
         end = time.monotonic() + drain_timeout
-        fetched = crew.stop_taking()
-        self._retire()
-        finished = crew.finish(max(end - time.monotonic(), 0.0))
-        self._delist()  # stores what the agents export last, so their handlers are to end first
+        talk = Farewell(not_told, after=crew.talk)
+        crew.stop_taking()
+        if self._listing is not None:
+            self._listing.retire(talk)
+        crew.finish(max(end - time.monotonic(), 0.0))
+        if self._listing is not None:
+            self._listing.end(talk)  # stores what agents export last, so their handlers end first
         self._last_error = crew.last_error
+        self._left += crew.threads
         self._crew = None
-        return fetched and finished
 
-    def _check_unserved(self) -> None:
-        for agent in self._agents:
-            if self._registry is not None and self._registry.internals.is_served(agent.agent_id):
-                raise ConfigurationError(
-                    f"agent {agent.agent_id} is served by another worker with this registry: stop "
-                    "that one first, give the agent an id of its own, or more threads to one worker"
-                )
-
-    def _enlist(self) -> None:
-        if self._registry is None:
-            return
-        self._registry.on_superseded(self._superseded)
-        for agent in self._agents:
-            self._registry.register(agent)
-            self._listed.add(agent.agent_id)
-            self._registry.internals.set_load_source(agent.agent_id, partial(self._load, agent))
-        self._registry.start_heartbeats()
-
-    def _retire(self) -> None:
-        if self._registry is not None and self._listed:
-            with _logged("saying that agents stop"):
-                self._registry.internals.retire(list(self._listed))
-
-    def _delist(self) -> None:
-        while self._registry is not None and self._listed:
-            agent_id = self._listed.pop()
-            with _logged(f"deregistering agent {agent_id}"):
-                self._registry.deregister(agent_id)
+    def _has_ended(self) -> bool:
+        self._left = [thread for thread in self._left if thread.is_alive()]
+        return not self._left
 
     def _superseded(self, agent_id: AgentId) -> None:
-        if agent_id in self._listed:
+        if self._listing is not None and self._listing.drop(agent_id):
             self._lost = (*self._lost, agent_id)
-        self._listed.discard(agent_id)  # the registration is somebody else's now
         crew = self._crew
         if crew is not None:
             crew.drop(agent_id)

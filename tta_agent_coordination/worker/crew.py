@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import attrs
 
@@ -17,6 +18,7 @@ from tta_agent_coordination.doctor.examination import evictions
 from tta_agent_coordination.errors import CoordinatorUnavailableError
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.worker.desk import Desk, Turn
+from tta_agent_coordination.worker.farewell import Farewell
 from tta_agent_coordination.worker.fetcher import Fetcher
 from tta_agent_coordination.worker.handling import Handling
 from tta_agent_coordination.worker.internals import CutOff
@@ -57,7 +59,13 @@ class WorkerOptions:
 
 
 class Crew:
-    """The threads of a worker, from start to stop."""
+    """The threads of a worker, from start to stop.
+
+    Attributes:
+        desk: What is in hand.
+        talk: What it says to Redis when it stops.
+        last_error: What went wrong last.
+    """
 
     def __init__(
         self,
@@ -70,6 +78,7 @@ class Crew:
         by_inbox = _by_inbox(agents)
         self._loop = loop
         self.desk = Desk(options.threads)
+        self.talk = Farewell(self._note_failure)
         self.last_error: str | None = None
         self._failing = False
         self._link = coordinator.internals.link
@@ -103,6 +112,11 @@ class Crew:
         """Whether the calling thread is one of its handlers."""
         return threading.current_thread() in self._handlers or self._loop.is_here
 
+    @property
+    def threads(self) -> list[threading.Thread]:
+        """All of its threads."""
+        return [*self._fetching, *self._handlers, *self._renewing]
+
     def start(self) -> None:
         """Start every thread."""
         self._renewing = [threads.spawn(f"renew-{self._name}", self._renewer.run)]
@@ -114,25 +128,27 @@ class Crew:
             threads.spawn(f"fetch-{self._name}", fetcher.run) for fetcher in self._fetchers.values()
         ]
 
-    def stop_taking(self) -> bool:
-        """Take nothing more, and give back what was not begun; whether the fetchers have ended."""
+    def stop_taking(self) -> None:
+        """Take nothing more, and give back what was not begun."""
         for task in self.desk.stop():
-            self._fetchers[task.feed].release([task])
+            self.talk.say(partial(self._fetchers[task.feed].give_back, task))
         for fetcher in self._fetchers.values():
-            fetcher.stop()
-        ended = threads.join(self._fetching, _JOIN_TIMEOUT)
+            fetcher.stop(self.talk)
+        if self.talk.away:
+            for fetcher in self._fetchers.values():
+                fetcher.cut_off()
+        threads.join(self._fetching, _JOIN_TIMEOUT)
         for fetcher in self._fetchers.values():
-            fetcher.leave()
-        return ended
+            self.talk.say(fetcher.feed.leave)
 
-    def finish(self, drain_timeout: float) -> bool:
-        """Let handlers finish, their leases renewed; whether all have, and every thread ended."""
+    def finish(self, drain_timeout: float) -> None:
+        """Let handlers finish, their leases renewed, and end every thread whose handler has."""
         drained = self.desk.wait_until_idle(drain_timeout)
         self.desk.dismiss()
         if not drained and self._loop.cancel("its worker stopped before it was done"):
             drained = self._handlers_end_within(_CANCEL_PATIENCE)
         self._renewer.stop()
-        ended = threads.join(self._renewing, _JOIN_TIMEOUT)
+        threads.join(self._renewing, _JOIN_TIMEOUT)
         if not drained:
             logger.warning(
                 "%d handlers run on; their leases will expire",
@@ -140,11 +156,10 @@ class Crew:
                 extra={"event": "handlers_left", "worker": self._name, "count": self.desk.busy},
             )
             self._renewer.give_up()
-            return False
-        ended &= threads.join(self._handlers, _JOIN_TIMEOUT)
+            return
+        threads.join(self._handlers, _JOIN_TIMEOUT)
         for fetcher in self._fetchers.values():
-            fetcher.flush_if_parked()  # what could not be acknowledged before
-        return ended
+            self.talk.say(fetcher.flush_if_parked)  # what could not be acknowledged before
 
     def drop(self, agent_id: AgentId) -> None:
         """Take no more from the own inbox of an agent that somebody else serves by now."""
@@ -159,7 +174,7 @@ class Crew:
         Args:
             cut_off: Is given the threads first: from then on none of them may reach Redis.
         """
-        all_of_them = [*self._fetching, *self._handlers, *self._renewing]
+        all_of_them = self.threads
         cut_off(all_of_them)
         self.desk.stop()
         self.desk.dismiss()
@@ -221,6 +236,8 @@ class Crew:
     def _note_failure(self, error: Exception) -> None:
         self.last_error = f"{type(error).__name__}: {error}"
         away = isinstance(error, CoordinatorUnavailableError)
+        if self.desk.stopping:
+            self.talk.heard(error)
         if not self._failing:  # one line an outage
             self._failing = True
             logger.warning(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -32,6 +33,7 @@ class Task:
         lease_lost: Whether somebody else may be handling it by now.
         current: What its handler sees; None before it began.
         inherited: Whether this process was forked from the one that took it.
+        visibility: Seconds of a lease.
     """
 
     feed: Feed
@@ -43,6 +45,7 @@ class Task:
     lease_lost: bool = False
     current: MessageInHand | None = None
     inherited: bool = False
+    visibility: float = math.inf
 
     @property
     def token(self) -> str:
@@ -52,9 +55,21 @@ class Task:
     def begin(self, received: ReceivedMessage) -> MessageInHand:
         """Return what its handler sees."""
         current = self.current = MessageInHand(received)
+        current.keep_lease(self.leased_at + self.visibility)
         if self.lease_lost:  # before it began, or just now
             current.lose_lease()
         return current
+
+    def renewed(self, at: float) -> None:
+        """Note when the lease was renewed."""
+        self.leased_at = at
+        if self.current is not None:  # else `begin` sees it
+            self.current.keep_lease(at + self.visibility)
+
+    @property
+    def was_told(self) -> bool:
+        """Whether its handler has seen that the lease is lost, and has not ended yet."""
+        return self.current is not None and self.current.was_told and not self.finished
 
     def lose_lease(self) -> None:
         """Note that the lease is lost, and tell the handler."""

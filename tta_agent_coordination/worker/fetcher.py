@@ -14,6 +14,7 @@ from tta_agent_coordination.errors import CoordinationError
 from tta_agent_coordination.events import held
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.worker.desk import Desk, Task, Turn
+from tta_agent_coordination.worker.farewell import Farewell
 
 logger = logging.getLogger("tta_agent_coordination")
 
@@ -51,6 +52,7 @@ class Fetcher:
         self._polled = polled
         self._failed = failed
         self._parked = False
+        self._is_cut_off = False
         self._flushing = threading.Lock()
         self._paused = threading.Event()
 
@@ -63,20 +65,22 @@ class Fetcher:
                 self._failed(error)
                 self._paused.wait(_PAUSE * random.uniform(0.5, 1.0))
         self._parked = True  # for good: handlers that run on acknowledge by themselves
-        self.flush_if_parked()
+        if not self._is_cut_off:
+            self.flush_if_parked()
 
-    def stop(self) -> None:
+    def stop(self, talk: Farewell) -> None:
         """End a wait under way; the desk was told to stop before."""
         self._paused.set()
-        self.wake()
+        talk.say(self.feed.interrupt)
+
+    def cut_off(self) -> None:
+        """End it though Redis does not answer."""
+        self._is_cut_off = True
+        self.feed.cut_off()
 
     def wake(self) -> None:
         """End a wait under way, if there is one."""
         self._try(self.feed.interrupt)
-
-    def leave(self) -> None:
-        """Wake others in place of this one, and leave nothing behind; `run` has ended."""
-        self._try(self.feed.leave)
 
     def flush_if_parked(self) -> None:
         """Acknowledge what is done, when the fetching thread is not about to."""
@@ -94,10 +98,13 @@ class Fetcher:
             if not done:
                 return
 
-    def release(self, tasks: Sequence[Task]) -> None:
+    def give_back(self, task: Task) -> None:
         """Give back what was not begun."""
+        self.feed.inbox.release(task.inbox, task.token)
+
+    def _release(self, tasks: Sequence[Task]) -> None:
         for task in tasks:
-            self._try(lambda task=task: self.feed.inbox.release(task.inbox, task.token))
+            self._try(lambda task=task: self.give_back(task))
 
     def _turn(self) -> None:
         free = self._desk.reserve(_LOOK)
@@ -130,7 +137,7 @@ class Fetcher:
         finally:
             self._desk.give_back(free - len(tasks))
         if tasks and not self._desk.put(tasks):
-            self.release(tasks)
+            self._release(tasks)
             self._desk.give_back(len(tasks))
         return len(tasks)
 
@@ -143,7 +150,10 @@ class Fetcher:
             self._desk.put_back_done(self.feed, done)
             raise
         self._note(done, refused)
-        return [Task(self.feed, inbox, delivery, asked_at) for inbox, delivery in fetched]
+        return [
+            Task(self.feed, inbox, delivery, asked_at, visibility=self._visibility)
+            for inbox, delivery in fetched
+        ]
 
     def _park(self) -> None:
         self._parked = True

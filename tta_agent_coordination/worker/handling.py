@@ -25,7 +25,7 @@ from tta_agent_coordination.coordinator.leases import Failure
 from tta_agent_coordination.coordinator.records import LONGEST_ERROR
 from tta_agent_coordination.coordinator.requests import ATTEMPTS_HEADER, ERROR_HEADER
 from tta_agent_coordination.delivery import ReceivedMessage
-from tta_agent_coordination.errors import CoordinationError, InboxFullError
+from tta_agent_coordination.errors import CoordinationError, InboxFullError, MessageTooLargeError
 from tta_agent_coordination.events import HandlerBegun, HandlerEnded
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.message import AgentMessage, FailureType, MessageType
@@ -160,7 +160,7 @@ class Handling:
         headers = {ERROR_HEADER: failure.error_type, ATTEMPTS_HEADER: str(attempts)}
         message = received.message
         try:
-            self._answer(agent, message, {"error": failure.text}, headers)
+            self._answer_shortened(agent, message, failure.text, headers)
         except CoordinationError as error:
             logger.warning(
                 "who asked %s was not told of its end: %s", message.message_id, error,
@@ -170,6 +170,18 @@ class Handling:
                     "message_id": message.message_id,
                 },
             )  # fmt: skip
+
+    def _answer_shortened(
+        self, agent: AgentProxy, request: AgentMessage, text: str, headers: dict[str, str]
+    ) -> None:
+        """Answer with as much of the text of an error as a message may hold."""
+        while True:
+            try:
+                return self._answer(agent, request, {"error": text}, headers)
+            except MessageTooLargeError:
+                if not text:
+                    raise
+            text = text[: len(text) // 2]
 
     def _answer(
         self,

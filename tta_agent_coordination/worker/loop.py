@@ -35,12 +35,18 @@ class WorkerLoop:
         self._lock = threading.Lock()
         self._running: _Loop | None = None
         self._stopped = False
+        self._threads: list[threading.Thread] = []
 
     @property
     def is_here(self) -> bool:
         """Whether the calling thread is that of the loop."""
         running = self._running
         return running is not None and running.thread is threading.current_thread()
+
+    @property
+    def threads(self) -> list[threading.Thread]:
+        """Its thread, also when it has stopped; none before the first coroutine."""
+        return list(self._threads)
 
     def finish(self, answer: Awaitable[T] | T) -> T:
         """Return `answer`, or what comes of it on the loop if it is to be awaited.
@@ -89,6 +95,7 @@ class WorkerLoop:
             raise ConfigurationError("the worker has stopped, and its event loop with it")
         if self._running is None or not self._running.thread.is_alive():
             self._running = _Loop(self._name)
+            self._threads = [self._running.thread]
         return self._running
 
 

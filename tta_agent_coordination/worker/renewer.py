@@ -60,10 +60,11 @@ class Renewer:
         old = time.monotonic() - self._visibility / RENEWALS_A_LEASE
         by_inbox: dict[AgentId, list[Task]] = {}
         for task in self._desk.in_hand():
-            if not task.lease_lost and not self._overdue(task) and task.leased_at <= old:
+            if not self._is_lost(task) and not self._overdue(task) and task.leased_at <= old:
                 by_inbox.setdefault(task.inbox, []).append(task)
         for inbox, tasks in by_inbox.items():
-            self._extend(inbox, tasks)
+            if not self._stopped.is_set():
+                self._extend(inbox, tasks)
 
     def give_up(self) -> None:
         """Tell handlers that run on that their leases are not renewed any more."""
@@ -85,9 +86,14 @@ class Renewer:
             return
         for task, outcome in zip(tasks, outcomes, strict=True):
             if outcome:
-                task.leased_at = asked_at
+                task.renewed(asked_at)
             elif not task.finished:
                 self._lose(task, f"it is {outcome.value}")
+
+    def _is_lost(self, task: Task) -> bool:
+        if not task.lease_lost and task.was_told:
+            self._lose(task, "it could not be renewed in time")
+        return task.lease_lost
 
     def _overdue(self, task: Task) -> bool:
         if self._longest is None or task.begun_at is None or task.finished:

@@ -1,4 +1,4 @@
--- Registrations. A record is `epoch beat body`, or `epoch - call body` once a call has ended it.
+-- Registrations. A record is `epoch beat body`, or `epoch - call ended body` once a call has ended it.
 local now = now_us()
 
 local function standing(id)
