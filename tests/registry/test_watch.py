@@ -88,7 +88,7 @@ def test_what_began_and_ended_between_two_looks_is_seen(make: Make) -> None:
 
 def test_the_last_that_is_known_of_who_ended_is_when_it_ended(make: Make, later: Later) -> None:
     owner, observer = make(heartbeat_ttl_s=10), make()
-    watch = observer.watching(timeout=PATIENCE)
+    watch = observer.internals.watching(timeout=PATIENCE)
     assert watch.look() == []
     begun = owner.register(Plain(ONE))
     owner.deregister(ONE)

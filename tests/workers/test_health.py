@@ -341,14 +341,14 @@ def test_depths_are_asked_for_by_one_thread_and_kept_while_redis_is_away(
     begun, go_on = threading.Event(), threading.Event()
     answers: list[dict[AgentId, int]] = [{OWN: 3}]
 
-    def ask(_: object) -> dict[AgentId, int]:
+    def ask(*_: object) -> dict[AgentId, int]:
         begun.set()
         assert go_on.wait(LONG)
         if not answers:
             raise CoordinatorUnavailableError("gone fishing")
         return answers.pop()
 
-    monkeypatch.setattr(coordinator, "held_by_each", ask)
+    monkeypatch.setattr(type(coordinator.internals), "held_by_each", ask)
     depths = Depths(coordinator, [OWN])
     assert depths.of(OWN) == 0
     asked = in_thread(depths.refresh, "asks")
