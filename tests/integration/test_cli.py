@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.given import INBOX, OPERATOR, Ran, Run, bury, send
+from tests.integration.given import INBOX, OPERATOR, OTHER, Ran, Run, bury, send
 from tta_agent_coordination import (
     AgentMessage,
     MessagePriority,
@@ -59,6 +59,25 @@ def test_an_inbox_is_counted(run: Run, coordinator: RedisMessageCoordinator) -> 
         "dead": 1,
         "dead_dropped": 1,
     }
+
+
+def test_every_inbox_that_is_used_is_counted(
+    run: Run, coordinator: RedisMessageCoordinator
+) -> None:
+    prefix = coordinator.internals.prefix
+    nothing = f"no inbox was used of late under the prefix {prefix}\n"
+    assert run("inbox") == Ran(0, nothing, "")
+    send(coordinator, "one-more")
+    coordinator.send_message(OPERATOR, OTHER, AgentMessage(OPERATOR, OTHER), delay=60.0)
+
+    head, *rows = run("inbox").out.splitlines()
+    assert head.split() == ["inbox", "ready", "delayed", "leased", "dead", "oldest", "ready"]
+    assert [row.split()[:5] for row in rows] == [
+        ["analyst", "1", "0", "0", "0"],
+        ["analyst:2", "0", "1", "0", "0"],
+    ]
+    shown = run("inbox", "--json").document["inboxes"]
+    assert [(one["inbox"], one["delayed"]) for one in shown] == [("analyst", 0), ("analyst:2", 1)]
 
 
 # recover --------------------------------------------------------------------------------------

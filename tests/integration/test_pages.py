@@ -77,7 +77,7 @@ def test_the_two_agents_are_served_and_looked_at_as_the_readme_shows(
 
 def of_inboxes(page: str) -> Iterator[Block]:
     """The sessions of a page with an inbox, an agent that died and a message in hand."""
-    mine = ("inbox analyst\n", "dead ", "recover\n", "send ")
+    mine = ("inbox analyst\n", "inbox\n", "dead ", "recover\n", "send ")
     for one in blocks():
         if one.page == page and one.text.startswith(tuple(f"$ tta-coordination {w}" for w in mine)):
             yield one
@@ -98,7 +98,7 @@ def test_the_commands_of_an_inbox_print_what_their_page_shows(
     assert coordinator.receive(ANALYST, 600.0) is not None
 
     sessions = list(of_inboxes("docs/cli.md"))
-    assert len(sessions) == 7
+    assert len(sessions) == 8
     for typed, shown in [step for one in sessions for step in one.session]:
         printed = type_(typed)
         assert is_shown_by(shown, printed), printed

@@ -32,7 +32,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     [
         ([], "tta-coordination: the following arguments are required: COMMAND"),
         (["dead"], "tta-coordination dead: the following arguments are required: ACTION"),
-        (["inbox"], "tta-coordination inbox: the following arguments are required: ID"),
+        (["dead", "list"], "tta-coordination dead list: the following arguments are required: ID"),
         (["inbox", "a b"], "argument ID: the type of an AgentId must be 1 to 128 characters"),
         (["inbox", "a", "--prefix", "{"], "argument --prefix: key_prefix must be"),
         (["dead", "list", "a", "--limit", "-1"], "'-1' is no whole number of at least 0"),

@@ -42,6 +42,7 @@ TESTED = {
     "doctor/test_docs.py": {"docs/security.md: ACL SETUSER *"},
     "integration/test_pages.py": {
         "README.md: $ tta-coordination agents --once",
+        "docs/cli.md: $ tta-coordination inbox",
         "docs/cli.md: $ tta-coordination inbox analyst",
         "docs/cli.md: $ tta-coordination dead *",
         "docs/cli.md: $ tta-coordination recover",

@@ -364,6 +364,20 @@ def test_depths_are_asked_for_by_one_thread_and_kept_while_redis_is_away(
 
 @pytest.mark.guarantee("4.6")
 @ONE_BACKEND
+def test_the_log_says_what_a_worker_serves_and_when_it_has_stopped(
+    coordinator: Coordinator, serve: Serve, key_prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "tta_agent_coordination")
+    serve(Scripted(), coordinator).stop()
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [
+        f"worker greeter:1 serves greeter:1, greeter under the prefix {key_prefix}",
+        "worker greeter:1 has stopped",
+    ]
+
+
+@pytest.mark.guarantee("4.6")
+@ONE_BACKEND
 def test_a_worker_that_cannot_register_does_not_start(
     backend, proxy, key_prefix: str, coordinator: Coordinator
 ) -> None:

@@ -66,7 +66,8 @@ def lines(matrix: Matrix, *, color: bool = False) -> list[str]:
         "",
         "again: handed out again; duplicates: handled again; p50, p99, max: seconds until the next",
         f"delivery where a lease of {matrix.lease:g} s had to pass; calm: seconds after the faults",
-        "until all was handled; keys: left in Redis that should not be",
+        "until all was handled; keys: left in Redis that should not be. What was confirmed and not",
+        "handled is a dead letter, made on purpose",
     ]
     told += ["", "duplicates by cause:", *(f"  {line}" for line in _causes(matrix))]
     if matrix.skipped:

@@ -28,13 +28,14 @@ from tta_agent_coordination.cli import (
     migrate,
     recover,
     send,
+    server,
 )
 from tta_agent_coordination.cli.options import Parser
 from tta_agent_coordination.cli.output import complain
 
 __all__ = ["COMMANDS", "main", "parser"]
 
-COMMANDS = (demo, agents, inbox, dead, recover, send, migrate, doctor, chaos)
+COMMANDS = (demo, server, agents, inbox, dead, recover, send, migrate, doctor, chaos)
 
 ERROR, INTERRUPTED = 2, 130
 

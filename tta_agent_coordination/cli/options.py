@@ -19,6 +19,9 @@ from tta_agent_coordination.keys import DEFAULT_KEY_PREFIX, Keys
 
 T = TypeVar("T")
 
+PREFIX_VARIABLE = "TTA_COORDINATION_KEY_PREFIX"
+MOST_PORT = 65_535
+
 _LOGIN = re.compile(r"//\S*@")
 
 
@@ -61,8 +64,16 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _port(text: str) -> int:
+    number = _count(text)
+    if number > MOST_PORT:
+        raise ValueError(f"{text!r} is no port: they go up to {MOST_PORT}")
+    return number
+
+
 agent_id = argument(AgentId.parse)
 count = argument(_count)
+port = argument(_port)
 seconds = argument(lambda text: checks.duration("the number", float(text)))
 prefix = argument(lambda text: Keys(text).prefix)
 message_bytes = argument(lambda text: checks.count("the number", _count(text), least=64))
@@ -83,8 +94,8 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     common.add_argument(
         "--prefix",
         type=prefix,
-        default=DEFAULT_KEY_PREFIX,
-        help="what every key begins with; default: %(default)s",
+        default=os.environ.get(PREFIX_VARIABLE) or DEFAULT_KEY_PREFIX,
+        help=f"what every key begins with; default: ${PREFIX_VARIABLE}, else {DEFAULT_KEY_PREFIX}",
     )
     common.add_argument("--json", action="store_true", help="write one JSON document")
 

@@ -38,6 +38,11 @@ class CoordinatorInternals:
         """The connections."""
         return self._calls.link
 
+    @property
+    def prefix(self) -> str:
+        """What every key begins with."""
+        return self._calls.keys.prefix
+
     def feed(self, agent_ids: Sequence[AgentId]) -> list[Feed]:
         """Return inboxes that can be waited for together."""
         return feeds(self._calls, self._inbox, agent_ids)

@@ -111,8 +111,9 @@ class News:
     ) -> None:
         """A message went to the dead letters."""
         shown, why = records.shown(message_id), reason.decode()
+        because = "" if error is None else f" ({error})"
         logger.warning(
-            "message %s of %s is dead: %s (%s)", shown, inbox, why, error,
+            "message %s of %s is dead: %s%s", shown, inbox, why, because,
             extra={
                 "event": "dead_lettered",
                 "inbox": str(inbox),

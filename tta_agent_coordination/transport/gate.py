@@ -128,7 +128,7 @@ class Gate:
         # not counted, unless the call was let through only to see whether the server is back.
         self._sort(error, counted=trial, trial=trial)
         if trial:
-            raise self._unavailable(error) from error
+            raise self._unavailable(error, "when it was tried once more") from error
         waits = _pauses()
         while time.monotonic() + (pause := next(waits)) < end:
             self._closed.wait(pause)
@@ -274,10 +274,13 @@ class Gate:
             raise translate(error, fault) from error
         self._closed.wait(next(_pauses()))
 
-    def _unavailable(self, error: Exception) -> CoordinatorUnavailableError:
+    def _unavailable(
+        self, error: Exception, when: str | None = None
+    ) -> CoordinatorUnavailableError:
+        when = when or f"within {self._call_timeout:g} s"
         last = self._contact.told(error, tls=self._route().tls)
         return CoordinatorUnavailableError(
-            f"Redis could not be reached within {self._call_timeout:g} s; the last error: {last}"
+            f"Redis could not be reached {when}; the last error: {last}"
         )
 
     def _enter(self) -> bool:

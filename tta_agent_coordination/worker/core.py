@@ -114,7 +114,7 @@ class AgentWorker:
             drain_timeout=drain_timeout,
         )
         self._changing = threading.RLock()
-        self._loop = WorkerLoop(str(self._agents[0].agent_id))
+        self._loop = WorkerLoop(self._name)
         self._crew: Crew | None = None
         self._last_error: str | None = None
         self._left: list[threading.Thread] = []
@@ -140,7 +140,7 @@ class AgentWorker:
                 self._listing.check_unserved()
             self._lost = ()
             with contextlib.ExitStack() as undo:
-                loop = self._loop = WorkerLoop(str(self._agents[0].agent_id))
+                loop = self._loop = WorkerLoop(self._name)
                 undo.callback(loop.stop)
                 for agent in self._agents:
                     loop.finish(agent.start())
@@ -152,6 +152,11 @@ class AgentWorker:
                     self._listing.begin(self._load)
                 self._crew.start()
                 undo.pop_all()
+            logger.info(
+                "worker %s serves %s under the prefix %s", self._name,
+                ", ".join(map(str, inboxes_of(self._agents))), self._coordinator.internals.prefix,
+                extra={"event": "worker_started", "worker": self._name},
+            )  # fmt: skip
 
     def stop(self, drain: bool = True) -> bool:
         """Stop serving; safe to repeat, and from any thread.
@@ -182,6 +187,11 @@ class AgentWorker:
                     self._stop_agent(agent)
                 self._loop.stop()
                 self._left += self._loop.threads
+                logger.info(
+                    "worker %s has stopped",
+                    self._name,
+                    extra={"event": "worker_stopped", "worker": self._name},
+                )
             return self._has_ended()
 
     def run(self) -> None:
@@ -265,10 +275,14 @@ class AgentWorker:
                 "threads of it and serves nothing. Under a server that forks its workers "
                 "(gunicorn --preload, uWSGI), start it in each of them after the fork "
                 "(post_fork, @postfork), or in a process of its own",
-                self._agents[0].agent_id,
+                self._name,
                 os.getpid(),
-                extra={"event": "worker_before_fork", "worker": str(self._agents[0].agent_id)},
+                extra={"event": "worker_before_fork", "worker": self._name},
             )
+
+    @property
+    def _name(self) -> str:
+        return str(self._agents[0].agent_id)
 
     def _stop_agent(self, agent: AgentProxy) -> None:
         with _logged(f"stop of agent {agent.agent_id}"):

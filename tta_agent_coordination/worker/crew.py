@@ -225,7 +225,7 @@ class Crew:
         self._last_poll = time.monotonic()
         if self._failing:
             self._failing = False
-            logger.info(
+            logger.warning(
                 "worker %s: Redis answers again",
                 self._name,
                 extra={"event": "worker_recovered", "worker": self._name},
@@ -236,7 +236,8 @@ class Crew:
     def _note_failure(self, error: Exception) -> None:
         self.last_error = f"{type(error).__name__}: {error}"
         away = isinstance(error, CoordinatorUnavailableError)
-        if self.desk.stopping:
+        stopping = self.desk.stopping
+        if stopping:
             self.talk.heard(error)
         if not self._failing:  # one line an outage
             self._failing = True
@@ -244,7 +245,7 @@ class Crew:
                 "worker %s: %s%s",
                 self._name,
                 self.last_error,
-                " It goes on trying." if away else "",
+                " It goes on trying." if away and not stopping else "",
                 extra={"event": "worker_failing", "worker": self._name},
             )
 
