@@ -537,6 +537,17 @@ def test_an_ack_that_fails_while_the_fetcher_waits_is_made_later(
 
 
 @pytest.mark.guarantee("4.3")
+@ONE
+def test_a_feed_that_was_cut_off_waits_no_more(coordinator: Coordinator) -> None:
+    [feed] = coordinator.feed([OWN])
+    feed.cut_off()
+    begun = time.monotonic()
+    feed.wait()
+    assert time.monotonic() - begun < SLACK
+    feed.leave()
+
+
+@pytest.mark.guarantee("4.3")
 @pytest.mark.backend("fakeredis")
 def test_one_command_acknowledges_so_many_at_most(
     coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch

@@ -241,10 +241,13 @@ class RedisAgentRegistry(AgentRegistry):
             )
         return summary
 
-    def disown(self, agent_id: AgentId) -> None:
-        """Beat no more for an agent of this process, and leave its registration to expire."""
+    def disown(self, agent_id: AgentId, source: LoadSource | None = None) -> None:
+        """Beat no more for an agent of this process, and leave its registration to expire.
+
+        With a `source`, only if it is that for which this one was set.
+        """
         local = self._pulse.agents.get(_agent_id("agent_id", agent_id))
-        if local is not None:
+        if local is not None and source in (None, local.load):
             self._pulse.agents.drop(local)
 
     def is_served(self, agent_id: AgentId) -> bool:
@@ -270,8 +273,7 @@ class RedisAgentRegistry(AgentRegistry):
 
     def refresh_loads(self, refresh: Callable[[], object]) -> None:
         """Call `refresh` once a beat, after all hooks and beside the beat; a worker calls it."""
-        if refresh not in self._pulse.refreshing:
-            self._pulse.refreshing += (refresh,)
+        self._pulse.refreshing += (refresh,)
 
     def refresh_no_loads(self, refresh: Callable[[], object]) -> None:
         """Call it no more."""
