@@ -34,6 +34,7 @@ from tta_agent_coordination import (
     RedisMessageCoordinator,
 )
 from tta_agent_coordination.events import Events
+from tta_agent_coordination.transport.blocked import Blocked
 from tta_agent_coordination.worker.desk import Desk, Task
 from tta_agent_coordination.worker.renewer import Renewer
 
@@ -545,6 +546,7 @@ def test_a_feed_that_was_cut_off_waits_no_more(coordinator: Coordinator) -> None
     feed.wait()
     assert time.monotonic() - begun < SLACK
     feed.leave()
+    Blocked().cut_off()  # nor does one that could not be sent
 
 
 @pytest.mark.guarantee("4.3")
