@@ -11,7 +11,10 @@ from tests.support.marks import ALL
 from tests.support.waiting import SLACK, eventually, holds_within
 from tests.workers.conftest import Coordinators
 from tests.workers.given import LONG, OWN, Gate, Payload, Scripted, Serve, event, is_empty, send
-from tta_agent_coordination import RedisMessageCoordinator, current_message
+from tta_agent_coordination import AgentId, RedisMessageCoordinator, current_message
+from tta_agent_coordination.events import Events
+from tta_agent_coordination.worker.desk import Desk, Task
+from tta_agent_coordination.worker.renewer import Renewer
 
 Coordinator = RedisMessageCoordinator
 
@@ -147,6 +150,37 @@ def test_a_handler_is_told_when_redis_is_away_for_longer_than_the_lease(
     # when it is back, the message is handled to its end, by whom does not matter
     proxy.heal()
     eventually(lambda: is_empty(near, OWN), timeout=10.0)
+
+
+@pytest.mark.guarantee("4.2", "4.3")
+@pytest.mark.backend("valkey", "cluster")
+def test_what_was_not_begun_is_renewed_until_its_worker_stops(coordinator: Coordinator) -> None:
+    # given a message of each of two inboxes, whose handlers have not begun
+    other = AgentId("other", "1")
+    tasks: list[Task] = []
+    for inbox in (OWN, other):
+        send(coordinator, event(1, inbox))
+        [feed] = coordinator.feed([inbox])
+        [(_, delivery)], _ = feed.exchange({}, 1, 0.5)
+        tasks.append(Task(feed, inbox, delivery, time.monotonic() - 0.2, visibility=30.0))
+    desk = Desk(2)
+    assert desk.reserve(0.0) == 2
+    assert desk.put(tasks)
+    renewer = Renewer(desk, 0.5, None, lambda _: None, Events())
+
+    # then both are renewed, and a handler that begins after that knows
+    before = [task.leased_at for task in tasks]
+    renewer.renew()
+    assert all(task.leased_at > begun for task, begun in zip(tasks, before, strict=True))
+    assert not tasks[0].begin(tasks[0].delivery.decode()).lease_lost
+
+    # and after a stop no call is begun
+    for task in tasks:
+        task.leased_at = before[0]
+    renewer.stop()
+    renewer.renew()
+    assert [task.leased_at for task in tasks] == [before[0]] * 2
+    assert coordinator.purge(OWN) == coordinator.purge(other) == 1
 
 
 @pytest.mark.guarantee("4.2")

@@ -271,7 +271,7 @@ def test_a_handler_that_holds_the_interpreter_keeps_its_lease_and_its_registrati
         eventually(lambda: coordinator.internals.held(OWN) == 0)
     assert process.lines()[-1][2] == "held"
     [held_for] = process.ids("hold")
-    assert float(held_for) > 4.0, "5 s, as far as that can be told before"
+    assert float(held_for) >= 5.0
 
 
 @pytest.mark.guarantee("4.2")

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.support.marks import ALL, ONE_BACKEND
-from tests.support.waiting import eventually
+from tests.support.waiting import SLACK, eventually
 from tests.workers.given import (
     ASKER,
     OWN,
@@ -27,6 +27,7 @@ from tta_agent_coordination import (
     RedisMessageCoordinator,
 )
 from tta_agent_coordination.events import Events
+from tta_agent_coordination.transport.blocked import Blocked
 from tta_agent_coordination.worker.desk import Desk, Task
 from tta_agent_coordination.worker.renewer import Renewer
 
@@ -296,3 +297,15 @@ def test_only_handlers_that_run_are_told_that_a_worker_does_not_wait_for_them(
     assert [one.lease_lost for one in current] == [False, True]
     assert desk.stop() == tasks
     assert (desk.stop(), desk.free, desk.busy) == ([], 2, 0)
+
+
+@pytest.mark.guarantee("4.3")
+@ONE_BACKEND
+def test_a_feed_that_was_cut_off_waits_no_more(coordinator: Coordinator) -> None:
+    [feed] = coordinator.internals.feed([OWN])
+    feed.cut_off()
+    begun = time.monotonic()
+    feed.wait()
+    assert time.monotonic() - begun < SLACK
+    feed.leave()
+    Blocked().cut_off()  # nor does one that could not be sent

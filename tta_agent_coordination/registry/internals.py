@@ -31,11 +31,14 @@ class RegistryInternals:
         closed = self._pulses.get().closed
         return Watch(self._store.look, self._times.look_interval, closed, end)
 
-    def disown(self, agent_id: AgentId) -> None:
-        """Beat no more for an agent of this process, and leave its registration to expire."""
+    def disown(self, agent_id: AgentId, source: LoadSource) -> None:
+        """Beat no more for an agent of this process, and leave its registration to expire.
+
+        Only if that is the one for which `source` was set.
+        """
         agents = self._pulses.get().agents
         local = agents.get(agent_id)
-        if local is not None:
+        if local is not None and local.load is source:
             agents.drop(local)
 
     def is_served(self, agent_id: AgentId) -> bool:
@@ -66,9 +69,7 @@ class RegistryInternals:
 
     def refresh_loads(self, refresh: Callable[[], object]) -> None:
         """Call `refresh` once a beat, after all hooks and beside the beat."""
-        pulse = self._pulses.get()
-        if refresh not in pulse.refreshing:
-            pulse.refreshing += (refresh,)
+        self._pulses.get().refreshing += (refresh,)
 
     def refresh_no_loads(self, refresh: Callable[[], object]) -> None:
         """Call it no more."""

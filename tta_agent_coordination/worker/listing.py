@@ -77,7 +77,8 @@ class Listing:
 
     def retire(self, talk: Farewell) -> None:
         """Say of all that they stop; they beat on."""
-        held = [agent_id for agent_id in self._sources if self._holds(agent_id)]
+        serves = self._registry.internals.serves
+        held = [agent_id for agent_id, source in self._sources.items() if serves(agent_id, source)]
         if held:
             talk.say(lambda: self._registry.internals.retire(held))
 
@@ -88,25 +89,20 @@ class Listing:
         while self._sources:
             agent_id, source = self._sources.popitem()
             talk.say(partial(self._registry.internals.end_served, agent_id, source))
-            if talk.away and self._registry.internals.serves(agent_id, source):
-                self._registry.internals.disown(agent_id)
+            if talk.away:
+                self._registry.internals.disown(agent_id, source)
         self._registry.internals.stop_lent_heartbeats(0.0 if talk.away else _JOIN_TIMEOUT)
 
     def let_go(self) -> None:
         """Beat no more for those that are held, and leave their registrations to expire."""
         self._registry.remove_on_superseded(self._superseded)
         self._registry.internals.refresh_no_loads(self._refresh)
-        for agent_id in list(self._sources):
-            if self._holds(agent_id):
-                self._registry.internals.disown(agent_id)
-        self._sources.clear()
+        while self._sources:
+            self._registry.internals.disown(*self._sources.popitem())
 
     def forget(self) -> None:
         """Hold nothing, in a child: the registrations are the parent's."""
         self._sources = dict[AgentId, LoadSource]()
-
-    def _holds(self, agent_id: AgentId) -> bool:
-        return self._registry.internals.serves(agent_id, self._sources[agent_id])
 
 
 def not_told(error: Exception) -> None:
