@@ -160,7 +160,7 @@ def test_what_was_not_begun_is_renewed_until_its_worker_stops(coordinator: Coord
     tasks: list[Task] = []
     for inbox in (OWN, other):
         send(coordinator, event(1, inbox))
-        [feed] = coordinator.feed([inbox])
+        [feed] = coordinator.internals.feed([inbox])
         [(_, delivery)], _ = feed.exchange({}, 1, 0.5)
         tasks.append(Task(feed, inbox, delivery, time.monotonic() - 0.2, visibility=30.0))
     desk = Desk(2)
