@@ -41,6 +41,7 @@ PRINTED = {
 
 TESTED = {
     "doctor/test_docs.py": {"docs/security.md: ACL SETUSER *"},
+    "glue/test_applications.py": {"docs/django.md: $ curl *", "docs/flask.md: $ curl *"},
     "integration/test_pages.py": {
         "README.md: $ tta-coordination agents --once",
         "docs/cli.md: $ tta-coordination inbox analyst",
