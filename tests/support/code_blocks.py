@@ -153,7 +153,7 @@ def _check_uv(words: list[str]) -> None:
 
 def _check_pip(words: list[str]) -> None:
     verb, what = words
-    known = re.fullmatch(r"uv|gunicorn|(?:tta-agent-coordination|/path/to/checkout)\[(\w+)\]", what)
+    known = re.fullmatch(r"uv|(?:tta-agent-coordination|/path/to/checkout)\[(\w+)\]", what)
     assert verb == "install"
     assert known, what
     assert known[1] in {None, *PROJECT["project"]["optional-dependencies"]}, what
