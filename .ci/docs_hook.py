@@ -29,6 +29,9 @@ PAGES = {
 API = tomllib.loads((ROOT / "tests/support/public_modules.toml").read_text("utf-8"))
 """Public module: its title."""
 
+_NO_EXAMPLES = {"__init__.py", "manage.py"}
+"""Files that every project of Django has."""
+
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)")
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
@@ -93,6 +96,8 @@ def _api() -> str:
 def _examples() -> str:
     lines = ["# Examples", "", "The tests run each of them.", ""]
     for file in sorted((ROOT / "examples").rglob("*.py")):
+        if file.name in _NO_EXAMPLES or file.parent.name == "migrations":
+            continue
         name = file.relative_to(ROOT / "examples").as_posix()
         lines += [f"## `{name}`", "", "```python", file.read_text("utf-8").rstrip(), "```", ""]
     return "\n".join(lines)

@@ -49,6 +49,8 @@ def main() -> None:
         _wait_for_a_dead_letter(coordinator)
         _show(server.url, "dead", "list", "counter")
         _show(server.url, "dead", "replay", "counter")
+        _wait_for_a_dead_letter(coordinator)
+        _show(server.url, "dead", "list", "counter")
 
 
 def _show_demo() -> None:

@@ -4,6 +4,8 @@ The process is started, given work, and sent a SIGTERM in the middle of it, as a
 """
 
 import logging
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -19,13 +21,18 @@ from tta_agent_coordination import (
 )
 from tta_agent_coordination.embedded import EmbeddedServer
 
-SHOP, PACKER = AgentId("shop"), AgentId("packer", "1")
+SHOP = AgentId("shop")
+
+# [packer]
+PACKER = AgentId("packer")  # what all packers share: send to it
 
 
 class Packer(Agent):
     """Packs parcels, which takes a while."""
 
-    agent_id = PACKER
+    def __init__(self) -> None:
+        """Be one of several: the packer of this process has an id that no other has."""
+        super().__init__(AgentId(PACKER.type, f"{socket.gethostname()}-{os.getpid()}"))
 
     def process(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Pack one."""
@@ -33,6 +40,9 @@ class Packer(Agent):
         time.sleep(1.0)
         print(f"packed {payload['parcel']}", flush=True)
         return {}
+
+
+# [/packer]
 
 
 # [serve]

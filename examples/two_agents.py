@@ -4,13 +4,16 @@ With the URL of a server as its argument it serves the two agents until Ctrl-C, 
 at them with ``tta-coordination``.
 """
 
+# [two_agents]
 import logging
 import sys
+import time
 from typing import Any
 
 from tta_agent_coordination import (
     Agent,
     AgentId,
+    AgentMessage,
     AgentWorker,
     RedisAgentRegistry,
     RedisMessageCoordinator,
@@ -19,7 +22,6 @@ from tta_agent_coordination import (
 )
 from tta_agent_coordination.embedded import EmbeddedServer
 
-# [two_agents]
 COUNTER, EDITOR, AUTHOR = AgentId("counter"), AgentId("editor"), AgentId("author")
 
 
@@ -33,6 +35,7 @@ class Counter(Agent):
         words = payload["text"].split()
         if len(words) > self.most:
             raise RejectMessage(f"more than {self.most} words")  # a dead letter at once
+        print(f"counted {len(words)} words", flush=True)
         return {"words": len(words)}
 
 
@@ -46,7 +49,10 @@ class Editor(Agent):
 
     def process(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Ask the other agent, and answer."""
-        counted = self._coordinator.request(EDITOR, COUNTER, payload, timeout=10.0)
+        try:
+            counted = self._coordinator.request(EDITOR, COUNTER, payload, timeout=10.0)
+        except RemoteAgentError as error:  # it failed for good: to ask again would not help
+            raise RejectMessage(str(error)) from error
         return {"verdict": "too short" if counted.payload["words"] < 5 else "fine"}
 
 
@@ -67,17 +73,18 @@ def talk(url: str) -> None:
 
 # [dead_letter]
 def look_at_a_dead_letter(coordinator: RedisMessageCoordinator, counter: Counter) -> None:
-    """Ask for what the counter rejects, mend the counter, and let it try again."""
+    """Send what the counter rejects, mend the counter, and let it try again."""
     speech = {"text": "to be or not to be that is the question"}
-    try:
-        coordinator.request(AUTHOR, COUNTER, speech, timeout=10.0)
-    except RemoteAgentError as error:
-        print(error)
-    for letter in coordinator.dead_letters(COUNTER):
+    coordinator.send_message(AUTHOR, COUNTER, AgentMessage(AUTHOR, COUNTER, speech))
+    while not (letters := coordinator.dead_letters(COUNTER)):
+        time.sleep(0.02)
+    for letter in letters:
         print(f"dead: {letter.message_id}, {letter.reason}")
 
     counter.most = 100
     print(coordinator.replay_dead_letters(COUNTER), "replayed")
+    while (stats := coordinator.stats(COUNTER)).leased + sum(stats.ready.values()):
+        time.sleep(0.02)
 
 
 # [/dead_letter]

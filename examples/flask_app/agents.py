@@ -1,5 +1,7 @@
 """The agents of the application: ``flask --app app run-agent agents.Pricer``."""
 
+import os
+import socket
 from typing import Any
 
 from tta_agent_coordination import Agent, AgentId, RejectMessage
@@ -10,7 +12,9 @@ PRICES = {"tea": 3, "coffee": 4}
 class Pricer(Agent):
     """Knows what things cost."""
 
-    agent_id = AgentId("pricer")
+    def __init__(self) -> None:
+        """Be one of several: requests go to ``pricer``, and each process has an id of its own."""
+        super().__init__(AgentId("pricer", f"{socket.gethostname()}-{os.getpid()}"))
 
     def process(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Return the price of an item."""

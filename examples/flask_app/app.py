@@ -9,11 +9,18 @@ variable ``TTA_COORDINATION_URL``.
 from flask import Flask, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from tta_agent_coordination import AgentId, AgentMessage, RemoteAgentError, RequestTimeoutError
+from tta_agent_coordination import (
+    AgentId,
+    AgentMessage,
+    CoordinatorUnavailableError,
+    InboxFullError,
+    RemoteAgentError,
+    RequestTimeoutError,
+)
 from tta_agent_coordination.flask import AgentCoordination, health
 
 coordination = AgentCoordination()
-shop, pricer = AgentId("shop"), AgentId("pricer")
+shop, pricer = AgentId("shop"), AgentId("pricer")  # the inbox that all pricers share
 
 
 def create_app() -> Flask:
@@ -25,6 +32,8 @@ def create_app() -> Flask:
     app.register_blueprint(health, url_prefix="/health")
     app.add_url_rule("/prices/<item>", view_func=price)
     app.add_url_rule("/orders", view_func=order, methods=["POST"])
+    app.register_error_handler(CoordinatorUnavailableError, come_later)
+    app.register_error_handler(InboxFullError, come_later)
     return app
 
 
@@ -47,6 +56,11 @@ def order() -> ResponseReturnValue:
         return jsonify(error=str(error)), 400
     result = coordination.coordinator.send_message(shop, pricer, message)
     return jsonify(message_id=result.message_id), 202 if result.delivered else 503
+
+
+def come_later(error: Exception) -> ResponseReturnValue:
+    """Answer that Redis is away, or that the agents have too much to do."""
+    return jsonify(error=type(error).__name__), 503  # its text may name hosts
 
 
 # [/app]

@@ -12,6 +12,7 @@ from tta_agent_coordination import (
     RedisAgentRegistry,
     RedisMessageCoordinator,
     RejectMessage,
+    RemoteAgentError,
 )
 
 URL = os.environ["TTA_COORDINATION_URL"]
@@ -41,7 +42,10 @@ class Editor(Agent):
         return {**counted, **found}
 
     def _ask(self, whom: AgentId, text: str) -> dict[str, Any]:
-        answer = self._coordinator.request(self.agent_id, whom, {"text": text}, timeout=20.0)
+        try:
+            answer = self._coordinator.request(self.agent_id, whom, {"text": text}, timeout=20.0)
+        except RemoteAgentError as error:  # it failed for good: to ask again would not help
+            raise RejectMessage(str(error)) from error
         return answer.payload
 
 

@@ -97,6 +97,21 @@ class WebServer(Program):
         data = json.dumps(document).encode()
         return self._open(urllib.request.Request(f"{self.url}{path}", data, headers))
 
+    def curl(self, path: str, *options: str) -> str:
+        """Do what ``curl`` does with these options, of which -H and -d are known."""
+        given = dict(zip(options[::2], options[1::2], strict=True))
+        data, header = given.pop("-d", None), given.pop("-H", "Accept: */*")
+        assert not given, f"nothing is known of {given}"
+        headers = dict([header.split(": ")])
+        body = None if data is None else data.encode()
+        asked = urllib.request.Request(f"{self.url}{path}", body, headers)
+        try:
+            with self._direct.open(asked, timeout=START) as reply:
+                return reply.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.read().decode()
+
     def _open(self, request: urllib.request.Request) -> Answer:
         try:
             with self._direct.open(request, timeout=START) as reply:

@@ -2,21 +2,30 @@
 
 import json
 import os
+import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import OwnServers
-from tests.glue.processes import EXAMPLES, ROOT, START, Program, gunicorn
+from tests.glue.processes import EXAMPLES, ROOT, START, Program, WebServer, gunicorn
+from tests.support.code_blocks import blocks, is_shown_by
 from tests.support.servers import LocalServer
 from tests.support.waiting import eventually
 from tests.workers.given import ASKER, OWN
-from tta_agent_coordination import AgentId, AgentMessage, RedisMessageCoordinator
+from tta_agent_coordination import (
+    AgentId,
+    AgentMessage,
+    RedisAgentRegistry,
+    RedisMessageCoordinator,
+)
 
 FLASK, DJANGO = EXAMPLES / "flask_app", EXAMPLES / "django_project"
 
@@ -24,6 +33,29 @@ FLASK, DJANGO = EXAMPLES / "flask_app", EXAMPLES / "django_project"
 @pytest.fixture
 def server(own_server: OwnServers) -> LocalServer:
     return own_server()
+
+
+def pricers(server: LocalServer, **env: str) -> Program:
+    """Serve a pricer in a process."""
+    serve_agents = ("-m", "flask", "--app", "app", "run-agent", "agents.Pricer", "--threads", "4")
+    return Program(*serve_agents, cwd=FLASK, env={"TTA_COORDINATION_URL": server.url, **env})
+
+
+def assert_answers_as_shown(web: WebServer, page: str) -> None:
+    """Ask with each ``curl`` of a page, and compare."""
+    (shows,) = (one for one in blocks() if one.name.startswith(f"{page}: $ curl "))
+    for typed, shown in shows.session:
+        _, *options, url = shlex.split(typed)
+        path = url.removeprefix("http://127.0.0.1:8000")
+        assert path.startswith("/"), typed
+        if options:
+            assert is_shown_by(shown, web.curl(path, *options)), typed
+        else:  # an order is billed soon after it is placed
+            eventually(partial(answers, web, path, shown), timeout=START, what=f"no {shown}")
+
+
+def answers(web: WebServer, path: str, shown: list[str]) -> bool:
+    return is_shown_by(shown, web.curl(path))
 
 
 @pytest.fixture
@@ -36,10 +68,7 @@ def test_a_flask_application_asks_agents_in_another_process(
     server: LocalServer, shop: RedisMessageCoordinator
 ) -> None:
     env = {"TTA_COORDINATION_URL": server.url}
-    serve_agents = ("-m", "flask", "--app", "app", "run-agent", "agents.Pricer", "--threads", "4")
-    agents = Program(
-        *serve_agents, cwd=FLASK, env={**env, "FLASK_TTA_COORDINATION_QUEUE_SIZE": "9"}
-    )
+    agents = pricers(server, FLASK_TTA_COORDINATION_QUEUE_SIZE="9")
     with agents, gunicorn("app:create_app()", cwd=FLASK, **env) as web:
         # given that it is up
         assert web.ask("/health/live").body == {"status": "alive"}
@@ -59,13 +88,43 @@ def test_a_flask_application_asks_agents_in_another_process(
         assert web.post_json("/orders", ["coffee"]).status == 400
         eventually(lambda: shop.internals.held(AgentId("pricer")) == 0, timeout=START)
 
-        # then the processes are well without the server too, and say that they are not ready
+        # then all is as the page shows
+        assert_answers_as_shown(web, "docs/flask.md")
+
+        # and the processes are well without the server too, and say that they are not ready
         server.stop()
+        assert web.ask("/prices/tea").status == 503
         eventually(lambda: web.ask("/health/ready").status == 503, timeout=START)
         assert web.ask("/health/live").status == 200
+        status, refusal = web.post_json("/orders", {"item": "coffee"})
+        assert (status, "Coordinator" in refusal["error"]) == (503, True)
         server.start()
         eventually(lambda: web.ask("/health/ready").status == 200, timeout=START)
     assert agents.status == 0
+
+
+def test_a_flask_application_whose_agents_have_too_much_to_do_says_so(server: LocalServer) -> None:
+    env = {"TTA_COORDINATION_URL": server.url, "FLASK_TTA_COORDINATION_QUEUE_SIZE": "1"}
+    with gunicorn("app:create_app()", cwd=FLASK, workers=1, **env) as web:
+        assert web.post_json("/orders", {"item": "tea"}).status == 202
+        assert web.post_json("/orders", {"item": "tea"}).status == 503
+        assert web.ask("/prices/tea") == (503, {"error": "InboxFullError"})
+
+
+def test_each_process_of_an_agent_is_registered(server: LocalServer) -> None:
+    with (
+        RedisAgentRegistry.from_url(server.url, "shop") as registry,
+        pricers(server) as older,
+        pricers(server) as newer,
+    ):
+
+        def are_registered(*processes: Program) -> bool:
+            found = {str(record.agent_id) for record in registry.discover("pricer")}
+            return found == {f"pricer:{socket.gethostname()}-{one.pid}" for one in processes}
+
+        eventually(lambda: are_registered(older, newer), timeout=START)
+        newer.end()
+        assert are_registered(older)
 
 
 def test_the_processes_of_a_flask_application_can_serve_agents_themselves(
@@ -105,6 +164,7 @@ def test_a_django_project_has_its_orders_billed_by_an_agent(
     agents = Program(*serve_agents, cwd=DJANGO, env=env)
     with agents, gunicorn("project.wsgi", cwd=DJANGO, **env) as web:
         assert web.ask("/health/ready").status == 200
+        assert_answers_as_shown(web, "docs/django.md")
 
         # when orders are placed, some at once
         with ThreadPoolExecutor(4) as customers:
@@ -123,7 +183,9 @@ def test_a_django_project_has_its_orders_billed_by_an_agent(
         eventually(billed, timeout=START)
         assert {look(number)["billed_by"] for number in numbers} == {f"process {agents.pid}"}
         seen = json.loads(manage("agent_status", "--json", env=env))["agents"]
-        assert [agent["agent_id"] for agent in seen] == ["biller"]
+        assert [agent["agent_id"] for agent in seen] == [
+            f"biller:{socket.gethostname()}-{agents.pid}"
+        ]
         assert "no issues" in manage("check", env=env)
     assert agents.status == 0
 

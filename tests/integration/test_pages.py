@@ -13,13 +13,20 @@ from tests.conftest import OwnServers
 from tests.support.code_blocks import Block, block, blocks, is_shown_by
 from tests.support.servers import LocalServer
 from tests.support.waiting import eventually
-from tta_agent_coordination import AgentId, AgentMessage, FailureType, RedisMessageCoordinator
+from tta_agent_coordination import (
+    AgentId,
+    AgentMessage,
+    FailureType,
+    RedisMessageCoordinator,
+    RemoteAgentError,
+)
 from tta_agent_coordination.cli import main
 from tta_agent_coordination.cli.options import URL_VARIABLE
 
 TWO_AGENTS = Path(__file__).parents[2] / "examples" / "two_agents.py"
 PATIENCE = 30.0
-PLANNER, ANALYST, COUNTER = AgentId("planner"), AgentId("analyst"), AgentId("counter")
+PLANNER, ANALYST = AgentId("planner"), AgentId("analyst")
+COUNTER, EDITOR = AgentId("counter"), AgentId("editor")
 
 Type = Callable[[str], str]
 
@@ -55,6 +62,7 @@ def test_the_two_agents_are_served_and_looked_at_as_the_readme_shows(
     server: LocalServer, coordinator: RedisMessageCoordinator, type_: Type
 ) -> None:
     session = block("README.md: $ tta-coordination agents --once").session
+    speech = {"text": "to be or not to be that is the question"}
     command = [sys.executable, "-W", "error", TWO_AGENTS, server.url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as agents:
         assert agents.stdout is not None
@@ -67,6 +75,11 @@ def test_the_two_agents_are_served_and_looked_at_as_the_readme_shows(
                     eventually(lambda: coordinator.dead_letters(COUNTER), timeout=PATIENCE)
                 printed = type_(typed)
                 assert is_shown_by(shown, printed), printed
+
+            # and the editor rejects at once what the counter rejects
+            with pytest.raises(RemoteAgentError, match="counter failed") as failed:
+                coordinator.request(PLANNER, EDITOR, speech, timeout=PATIENCE)
+            assert failed.value.attempts == 1
         finally:
             agents.send_signal(signal.SIGINT)
         rest = agents.stdout.read()

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import attrs
+from django.core import management
 
 from tta_agent_coordination import cli
 
@@ -164,8 +165,8 @@ def _check_python(words: list[str]) -> None:
     else:
         assert list((ROOT / "examples").rglob(Path(words[0]).name)), f"no example {words[0]}"
     if words[0] == "manage.py":
-        commands = ROOT / "tta_agent_coordination" / "django" / "management" / "commands"
-        assert (commands / f"{words[1]}.py").is_file(), words
+        folders = [ROOT / "tta_agent_coordination" / "django" / "management", *management.__path__]
+        assert any(words[1] in management.find_commands(str(one)) for one in folders), words
 
 
 def _check_module(name: str, *words: str) -> None:

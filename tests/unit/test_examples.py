@@ -35,11 +35,13 @@ PRINTED = {
     },
     "retries": {"docs/retries.md: label-empty: *"},
     "sending": {"docs/sending.md: again: True"},
+    "two_agents": {"README.md: counted 6 words"},
 }
 """What an example prints."""
 
 TESTED = {
     "doctor/test_docs.py": {"docs/security.md: ACL SETUSER *"},
+    "glue/test_applications.py": {"docs/django.md: $ curl *", "docs/flask.md: $ curl *"},
     "integration/test_pages.py": {
         "README.md: $ tta-coordination agents --once",
         "docs/cli.md: $ tta-coordination inbox",
@@ -98,6 +100,7 @@ UNTAKEN = {
     ("request_and_reply", "if received is None:"): "no answer comes for ten seconds",
     ("retries", "if received is None:"): "no message comes for five seconds",
     ("retries", "except OSError as error:"): "what it prints to is broken",
+    ("two_agents", "except RemoteAgentError as error:"): "the editor asks what is too long",
 }
 """What the run of an example does not come to, and when it would."""
 

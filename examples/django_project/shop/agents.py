@@ -2,6 +2,7 @@
 
 # [agent]
 import os
+import socket
 from typing import Any
 
 from shop.models import Order
@@ -11,7 +12,9 @@ from tta_agent_coordination import Agent, AgentId
 class Biller(Agent):
     """Bills orders."""
 
-    agent_id = AgentId("biller")
+    def __init__(self) -> None:
+        """Be one of several: orders go to ``biller``, and each process has an id of its own."""
+        super().__init__(AgentId("biller", f"{socket.gethostname()}-{os.getpid()}"))
 
     def process(self, payload: dict[str, Any]) -> dict[str, Any]:
         """Bill an order; a second delivery finds it billed, and changes nothing."""

@@ -11,7 +11,7 @@ from shop.models import Order
 from tta_agent_coordination import AgentId, AgentMessage
 from tta_agent_coordination.django import send_on_commit
 
-shop, biller = AgentId("shop"), AgentId("biller")
+shop, biller = AgentId("shop"), AgentId("biller")  # the inbox that all billers share
 
 
 @csrf_exempt  # an API without cookies
