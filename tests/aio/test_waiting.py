@@ -27,7 +27,7 @@ pytestmark = pytest.mark.guarantee("6.2")
 
 WAITING = 200
 PAUSE = 0.002
-STALL = 0.5
+STALL = 2.0
 """Seconds: far more than the loop is held up by work, far less than one wait would hold it up."""
 SOON = 2.0
 """Seconds: much less than the 12 after which one who waits looks by itself."""

@@ -265,7 +265,7 @@ class InboxMachine(RuleBasedStateMachine):
     def replay_all(self, who, inbox, limit) -> None:
         moved = self._consumer(who).replay_dead_letters(self.agents[inbox], limit=limit)
         model = self.models[inbox]
-        assert moved == model.replay(model.dead_in_order()[:limit])
+        assert moved == model.replay(model.dead_in_order(), limit)
 
     @rule(who=consumers, inbox=inboxes, ids=some_ids)
     def replay_some(self, who, inbox, ids) -> None:

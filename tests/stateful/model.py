@@ -53,7 +53,6 @@ class Dead:
 
     stored: Stored
     reason: str
-    tick: int
 
     @property
     def error(self) -> str | None:
@@ -209,7 +208,7 @@ class InboxModel:
     def _bury(self, message_id: str, reason: str, settled: str) -> None:
         stored = self.unfinished.pop(message_id)
         self.dead.pop(message_id, None)
-        self.dead[message_id] = Dead(stored, reason, self.tick)
+        self.dead[message_id] = Dead(stored, reason)
         self._remember(message_id, stored, settled)
         while len(self.dead) > self.rules.dead_letter_limit:
             del self.dead[self.dead_in_order()[0]]
@@ -222,13 +221,18 @@ class InboxModel:
     # Dead letters ----------------------------------------------------------------------------
 
     def dead_in_order(self) -> list[str]:
-        return sorted(self.dead, key=lambda message_id: (self.dead[message_id].tick, message_id))
+        return list(self.dead)  # as they died, and in one step in the order of sending
 
-    def replay(self, message_ids: Sequence[str]) -> int:
-        """Make them ready again here, as if sent anew, and no longer finished."""
+    def replay(self, message_ids: Sequence[str], limit: int | None = None) -> int:
+        """Make them ready again here, as if sent anew, and no longer finished.
+
+        Up to `limit` of them: those that stay where they are do not count.
+        """
         self.tick += 1
         moved = 0
         for message_id in message_ids:
+            if moved == limit:
+                break
             dead = self.dead.get(message_id)
             if dead is None or message_id in self.unfinished:
                 continue
