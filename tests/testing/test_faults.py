@@ -281,8 +281,8 @@ def test_a_packet_is_read_into_its_commands() -> None:
 def test_an_agent_can_be_left_to_its_registration(sandbox: Sandbox) -> None:
     sandbox.registry.register(Noting())
 
-    sandbox.registry.internals.disown(WORKER)
-    sandbox.registry.internals.disown(WORKER)
+    sandbox.registry.internals.disown(WORKER, None)
+    sandbox.registry.internals.disown(WORKER, None)
 
     assert not sandbox.registry.heartbeat(WORKER)
     assert sandbox.registry.get(WORKER) is not None

@@ -31,10 +31,10 @@ class RegistryInternals:
         closed = self._pulses.get().closed
         return Watch(self._store.look, self._times.look_interval, closed, end)
 
-    def disown(self, agent_id: AgentId, source: LoadSource) -> None:
+    def disown(self, agent_id: AgentId, source: LoadSource | None) -> None:
         """Beat no more for an agent of this process, and leave its registration to expire.
 
-        Only if that is the one for which `source` was set.
+        Only if that is the one for which `source` was set; None for one that no worker serves.
         """
         agents = self._pulses.get().agents
         local = agents.get(agent_id)
