@@ -183,12 +183,12 @@ def test_recovery_moves_the_expired_back_and_counts_them(make: Make, later: Late
 
 def test_recovery_buries_more_than_one_step_does(make: Make, later: Later) -> None:
     coordinator = make(retry_attempts=0)
-    send(coordinator, *range(1005))
-    coordinator.receive_many(WORKER, 1005, 10)
+    send(coordinator, *range(2005))
+    coordinator.receive_many(WORKER, 2005, 10)
     later(11)
     assert coordinator._inbox.recover_some(WORKER)[:2] == (1000, 0)
-    assert coordinator.recover_pending(WORKER) == 5
-    assert (coordinator.stats(WORKER).dead, coordinator.stats(WORKER).leased) == (1005, 0)
+    assert coordinator.recover_pending(WORKER) == 1005  # in two steps
+    assert (coordinator.stats(WORKER).dead, coordinator.stats(WORKER).leased) == (2005, 0)
 
 
 def test_a_recovery_that_is_repeated_counts_what_the_first_moved(
