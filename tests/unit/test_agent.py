@@ -33,6 +33,11 @@ def message(kind: MessageType = REQUEST, topic: str | None = None) -> AgentMessa
     )
 
 
+def received() -> ReceivedMessage:
+    stored = QueueMessage(message(), MessagePriority.NORMAL, message().timestamp, 2, None)
+    return ReceivedMessage("token", stored, message().timestamp)
+
+
 class Greeter(Agent):
     agent_id = ME
 
@@ -231,8 +236,7 @@ def test_a_lease_is_lost_once_its_time_is_over_and_stays_so(
 ) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    stored = QueueMessage(message(), MessagePriority.NORMAL, message().timestamp, 1, None)
-    current = MessageInHand(ReceivedMessage("token", stored, message().timestamp))
+    current = MessageInHand(message(), received)
     current.keep_lease(130.0)
     now[0] = 129.9
     assert not current.lease_lost
@@ -248,8 +252,7 @@ def test_a_lease_is_lost_once_its_time_is_over_and_stays_so(
 
 
 def test_the_message_in_hand_is_known_in_its_own_thread() -> None:
-    stored = QueueMessage(message(), MessagePriority.NORMAL, message().timestamp, 2, None)
-    current = MessageInHand(ReceivedMessage("token", stored, message().timestamp))
+    current = MessageInHand(message(), received)
     missed: list[bool] = []
 
     def elsewhere() -> None:

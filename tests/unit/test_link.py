@@ -16,10 +16,16 @@ from redis.cluster import RedisCluster
 from redis.exceptions import RedisClusterException
 
 from tests.support.backends import Backend
-from tests.support.waiting import eventually
-from tta_agent_coordination.errors import ConfigurationError, CoordinatorUnavailableError
+from tests.support.waiting import SLACK, eventually
+from tta_agent_coordination import policy
+from tta_agent_coordination.errors import (
+    ConfigurationError,
+    CoordinationError,
+    CoordinatorCircuitOpenError,
+    CoordinatorUnavailableError,
+)
 from tta_agent_coordination.proxy import FaultProxy
-from tta_agent_coordination.transport import gate as gate_module
+from tta_agent_coordination.transport import speech
 from tta_agent_coordination.transport.bounded import bounded
 from tta_agent_coordination.transport.cluster import ClusterAddress, ClusterRoute
 from tta_agent_coordination.transport.connections import Route, ServerRoute, route_to
@@ -396,13 +402,13 @@ def test_a_wait_that_begins_while_the_link_closes_ends_with_it(
     # given a link that closes when a wait has got its connection, but not sent its command
     key = f"{key_prefix}:none"
     link = Link(backend.client(), call_timeout=5.0)
-    send = gate_module._send
+    send = speech.send
 
     def close_and_send(*arguments: Any) -> None:
         link.close()
         send(*arguments)
 
-    monkeypatch.setattr(gate_module, "_send", close_and_send)
+    monkeypatch.setattr(speech, "send", close_and_send)
     began = time.monotonic()
     with (
         pytest.raises(ConfigurationError, match="closed"),
@@ -410,6 +416,87 @@ def test_a_wait_that_begins_while_the_link_closes_ends_with_it(
     ):
         pytest.fail("there is nothing to wait for")
     assert time.monotonic() - began < 4.0
+
+
+@pytest.mark.backend("valkey")
+def test_what_was_sent_is_answered_when_it_is_asked_for(backend: Backend, key_prefix: str) -> None:
+    key = f"{key_prefix}:set"
+    with link_to(backend.client()) as link:
+        gate = link.commands
+        first, second = gate.begin(key, PING, Command(("ZADD", key, 0, "x"))), gate.begin(key, PING)
+        assert gate.run(key, PING) == [b"PONG"]
+        assert [gate.finish(second), gate.finish(first)] == [[b"PONG"], [b"PONG", 1]]
+
+
+@pytest.mark.backend("valkey")
+def test_what_was_sent_and_is_not_answered_counts_as_no_failure(
+    backend: Backend, proxy: FaultProxy, key_prefix: str
+) -> None:
+    with link_to(backend.client_through(proxy)) as link:
+        gate = link.commands
+        sent = gate.begin(key_prefix, Command(("BZPOPMIN", f"{key_prefix}:none", "5")))
+        proxy.refuse()
+        assert gate.finish(sent) is None
+        for _ in range(policy.BREAKER_FAILURES):
+            assert gate.finish(gate.begin(key_prefix, PING)) is None
+        assert gate.state == "closed"
+        proxy.heal()
+        assert gate.run(key_prefix, PING) == [b"PONG"]
+
+
+@pytest.mark.backend("valkey")
+def test_an_answer_is_waited_for_no_longer_than_in_any_attempt_but_a_late_look_finds_it(
+    backend: Backend, key_prefix: str
+) -> None:
+    with link_to(backend.client(), call_timeout=0.6) as link:
+        gate = link.commands
+        assert gate.run(key_prefix, PING) == [b"PONG"]
+        answered = gate.begin(key_prefix, PING)
+        time.sleep(0.3)  # the time of the attempt goes by
+        assert gate.finish(answered) == [b"PONG"]
+
+        sent = gate.begin(key_prefix, Command(("BZPOPMIN", f"{key_prefix}:none", "2")))
+        began = time.monotonic()
+        assert gate.finish(sent) is None
+        assert 0.1 < time.monotonic() - began < 0.2 + SLACK
+
+
+@pytest.mark.backend("valkey")
+def test_what_was_sent_and_is_answered_with_an_error_says_so(
+    backend: Backend, key_prefix: str
+) -> None:
+    client = backend.client()
+    client.set(f"{key_prefix}:text", "x")
+    wrong = Command(("ZADD", f"{key_prefix}:text", 0, "x"))
+    with link_to(client) as link:
+        sent = link.commands.begin(f"{key_prefix}:text", wrong, PING)
+        with pytest.raises(CoordinationError, match="WRONGTYPE"):
+            link.commands.finish(sent)
+        assert link.commands.run(f"{key_prefix}:text", PING) == [b"PONG"]
+
+
+def test_nothing_is_sent_while_the_breaker_is_open_or_after_closing() -> None:
+    with link_to(redis.Redis(*NOWHERE), call_timeout=0.3) as link:
+        gate = link.commands
+        while gate.state == "closed":
+            with pytest.raises(CoordinatorUnavailableError):
+                gate.run("key", PING)
+        with pytest.raises(CoordinatorCircuitOpenError):
+            gate.begin("key", PING)
+    with pytest.raises(ConfigurationError, match="closed"):
+        gate.begin("key", PING)
+
+
+@pytest.mark.backend("valkey")
+def test_what_was_sent_before_closing_is_not_waited_for(backend: Backend, key_prefix: str) -> None:
+    key = f"{key_prefix}:none"
+    link = Link(backend.client(), call_timeout=5.0)
+    sent = link.commands.begin(key, Command(("BZPOPMIN", key, "1")))
+    link.close()
+    began = time.monotonic()
+    with pytest.raises(ConfigurationError, match="closed"):
+        link.commands.finish(sent)
+    assert time.monotonic() - began < 0.9
 
 
 @pytest.mark.backend("valkey")

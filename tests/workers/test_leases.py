@@ -172,7 +172,7 @@ def test_what_was_not_begun_is_renewed_until_its_worker_stops(coordinator: Coord
     before = [task.leased_at for task in tasks]
     renewer.renew()
     assert all(task.leased_at > begun for task, begun in zip(tasks, before, strict=True))
-    assert not tasks[0].begin(tasks[0].delivery.decode()).lease_lost
+    assert not tasks[0].begin(*tasks[0].delivery.open()).lease_lost
 
     # and after a stop no call is begun
     for task in tasks:

@@ -293,7 +293,7 @@ def test_only_handlers_that_run_are_told_that_a_worker_does_not_wait_for_them(
     Renewer(desk, 30.0, None, lambda _: None, Events()).give_up()
     assert [task.lease_lost for task in tasks] == [False, True]
     # what began later is told as well
-    current = [task.begin(task.delivery.decode()) for task in tasks]
+    current = [task.begin(*task.delivery.open()) for task in tasks]
     assert [one.lease_lost for one in current] == [False, True]
     assert desk.stop() == tasks
     assert (desk.stop(), desk.free, desk.busy) == ([], 2, 0)

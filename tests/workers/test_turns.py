@@ -35,17 +35,18 @@ Exchange = Callable[..., Any]
 
 
 @pytest.fixture
-def handlers_do(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Exchange], Any]], None]:
+def handlers_do(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Say what happens when a handler fetches; it is given what would happen otherwise."""
-    exchange = Feed.exchange
 
-    def say(act: Callable[[Exchange], Any]) -> None:
+    def say(act: Callable[[Exchange], Any], step: str = "finish") -> None:
+        really = getattr(Feed, step)
+
         def instead(feed: Feed, *given: Any) -> Any:
             if threading.current_thread().name.startswith("tta-handle-"):
-                return act(lambda: exchange(feed, *given))
-            return exchange(feed, *given)
+                return act(lambda: really(feed, *given))
+            return really(feed, *given)
 
-        monkeypatch.setattr(Feed, "exchange", instead)
+        monkeypatch.setattr(Feed, step, instead)
 
     return say
 
@@ -67,8 +68,8 @@ def test_handlers_fetch_while_there_is_more_than_they_can_take(
     fill(coordinator, 50)
     turns: list[int] = []
 
-    def count(exchange: Exchange) -> Any:
-        found, refused = exchange()
+    def count(finish: Exchange) -> Any:
+        found, refused = finish()
         turns.append(len(found))
         return found, refused
 
@@ -96,16 +97,16 @@ def test_what_a_handler_fetches_is_a_poll_too(coordinator: Coordinator, handlers
     asked: list[float] = []
     polled: list[float] = []
 
-    def note(exchange: Exchange) -> Any:
+    def note(begin: Exchange) -> Any:
         asked.append(time.monotonic())
-        return exchange()
+        return begin()
 
     def act(payload: Payload) -> None:
         if payload["number"] == 1:
             age = worker.health().last_poll_age
             polled.append(time.monotonic() - age)
 
-    handlers_do(note)
+    handlers_do(note, "begin")
     agent = Scripted(act)
     worker = AgentWorker(agent, coordinator, threads=1)
     fill(coordinator, 2)
@@ -147,10 +148,10 @@ def test_what_a_handler_cannot_fetch_the_fetching_thread_does(
     coordinator: Coordinator, serve: Serve, handlers_do: Any
 ) -> None:
     # given handlers that never reach Redis to fetch
-    def fail(_exchange: Exchange) -> Any:
+    def fail(_begin: Exchange) -> Any:
         raise CoordinatorUnavailableError("Redis is away")
 
-    handlers_do(fail)
+    handlers_do(fail, "begin")
     fill(coordinator, 20)
     agent = Scripted()
     worker = serve(agent, coordinator, threads=3)
@@ -169,8 +170,8 @@ def test_what_a_handler_fetches_while_its_worker_stops_is_given_back(
     # given a handler that has just claimed messages
     claimed, go_on = threading.Event(), threading.Event()
 
-    def hold(exchange: Exchange) -> Any:
-        answer = exchange()
+    def hold(finish: Exchange) -> Any:
+        answer = finish()
         claimed.set()
         assert go_on.wait(LONG)
         return answer

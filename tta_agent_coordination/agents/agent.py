@@ -48,22 +48,25 @@ class RetryLater(Exception):  # noqa: N818 - as above
         self.reason = reason
 
 
-@attrs.define(eq=False)
 class CurrentMessage:
-    """The message that the calling thread is handling.
+    """The message that the calling thread is handling."""
 
-    Attributes:
-        received: As it came, with its attempts and its token.
-    """
+    def __init__(self, received: ReceivedMessage) -> None:
+        """Take it as it came."""
+        self._message = received.message
+        self._received: Callable[[], ReceivedMessage] = lambda: received
+        self._lost = False
+        self._lease_ends = math.inf
 
-    received: ReceivedMessage
-    _lost: bool = attrs.field(default=False, init=False)
-    _lease_ends: float = attrs.field(default=math.inf, init=False)
+    @property
+    def received(self) -> ReceivedMessage:
+        """As it came, with its attempts and its token."""
+        return self._received()
 
     @property
     def message(self) -> AgentMessage:
         """The message."""
-        return self.received.message
+        return self._message
 
     @property
     def lease_lost(self) -> bool:
@@ -77,9 +80,15 @@ class CurrentMessage:
         return self._lost
 
 
-@attrs.define(eq=False)
 class MessageInHand(CurrentMessage):
     """The same for the worker, which alone says until when the lease lasts, and that it is lost."""
+
+    def __init__(self, message: AgentMessage, received: Callable[[], ReceivedMessage]) -> None:
+        """Take the message; `received` makes the rest if somebody asks: few handlers do."""
+        self._message = message
+        self._received = received
+        self._lost = False
+        self._lease_ends = math.inf
 
     @property
     def was_told(self) -> bool:

@@ -20,12 +20,13 @@ from tta_agent_coordination.chaos.consume import have_effect
 from tta_agent_coordination.chaos.history import UNCERTAIN
 from tta_agent_coordination.chaos.settings import INBOX, LEASE
 from tta_agent_coordination.chaos.work import Work
-from tta_agent_coordination.coordinator.feed import Acks, Feed, Fetched, Refused
+from tta_agent_coordination.coordinator.feed import Acks, Asked, Feed, Fetched, Refused
 from tta_agent_coordination.coordinator.inbox import Inbox
 from tta_agent_coordination.coordinator.internals import CoordinatorInternals
 from tta_agent_coordination.coordinator.leases import Failure
+from tta_agent_coordination.transport.blocked import Sent
 
-THREADS = 3
+THREADS = 4
 
 _MICROSECONDS = 1_000_000
 
@@ -91,20 +92,39 @@ class Watched:
         lease: int = 0,
     ) -> Any:
         """Write down the intent, make the call, and write down what came of it."""
-        write = self._work.diary.write
+        self.intend(verb, tokens, lease)
+        return self.conclude(verb, tokens, call, outcomes, lease)
+
+    def intend(self, verb: str, tokens: Sequence[str], lease: int = 0) -> None:
+        """Write down the intent."""
         for token in tokens:
-            write("settling", _message_id(token), token=token, verb=verb, lease=lease)
+            known = {"token": token, "verb": verb, "lease": lease}
+            self._work.diary.write("settling", _message_id(token), **known)
+
+    def conclude(
+        self,
+        verb: str,
+        tokens: Sequence[str],
+        call: Callable[[], Any],
+        outcomes: Callable[[Any], Sequence[LeaseOutcome]],
+        lease: int = 0,
+    ) -> Any:
+        """Make the call, and write down what came of it: None is no answer."""
+        names = [UNCERTAIN] * len(tokens)
         try:
             result = call()
+            if result is not None:
+                names = [outcome.name for outcome in outcomes(result)]
         except CoordinationError:
-            for token in tokens:
-                known = {"token": token, "verb": verb, "lease": lease}
-                write("settled", _message_id(token), **known, outcome=UNCERTAIN)
+            self._came(verb, tokens, names, lease)
             raise
-        for token, outcome in zip(tokens, outcomes(result), strict=True):
-            known = {"token": token, "verb": verb, "lease": lease}
-            write("settled", _message_id(token), **known, outcome=outcome.name)
+        self._came(verb, tokens, names, lease)
         return result
+
+    def _came(self, verb: str, tokens: Sequence[str], names: Sequence[str], lease: int) -> None:
+        for token, name in zip(tokens, names, strict=True):
+            known = {"token": token, "verb": verb, "lease": lease}
+            self._work.diary.write("settled", _message_id(token), **known, outcome=name)
 
 
 class WatchedInternals(Watched):
@@ -126,27 +146,49 @@ class WatchedFeed(Watched):
 
     def exchange(self, acks: Acks, most: int, visibility: float) -> tuple[list[Fetched], Refused]:
         """See `Feed.exchange`."""
+        self.intend("ack", _tokens(acks))
         call = partial(self._original.exchange, acks, most, visibility)
-        fetched, refused = self._ack(acks, call, lambda result: result[1])
-        ours = [delivery for inbox, delivery in fetched if inbox == INBOX]
-        for position, delivery in enumerate(ours):
-            self._work.note_delivery(delivery.decode(), visibility, position)
-        return fetched, refused
+        return self._note(self._settled(acks, call, _refused), visibility)
+
+    def begin(self, acks: Acks, most: int, visibility: float) -> tuple[Asked, Sent]:
+        """See `Feed.begin`."""
+        tokens = _tokens(acks)
+        self.intend("ack", tokens)
+        try:
+            return self._original.begin(acks, most, visibility)
+        except CoordinationError:
+            self._came("ack", tokens, [UNCERTAIN] * len(tokens), 0)
+            raise
+
+    def finish(self, asked: Asked, sent: Sent) -> tuple[list[Fetched], Refused] | None:
+        """See `Feed.finish`."""
+        call = partial(self._original.finish, asked, sent)
+        heard = self._settled({**asked.apart, **asked.acks}, call, _refused)
+        return None if heard is None else self._note(heard, asked.visibility)
 
     def ack(self, acks: Acks) -> Refused:
         """See `Feed.ack`."""
-        return self._ack(acks, partial(self._original.ack, acks), lambda result: result)
+        self.intend("ack", _tokens(acks))
+        return self._settled(acks, partial(self._original.ack, acks), lambda result: result)
 
-    def _ack(
+    def _note(
+        self, heard: tuple[list[Fetched], Refused], visibility: float
+    ) -> tuple[list[Fetched], Refused]:
+        ours = [delivery for inbox, delivery in heard[0] if inbox == INBOX]
+        for position, delivery in enumerate(ours):
+            self._work.note_delivery(delivery.decode(), visibility, position)
+        return heard
+
+    def _settled(
         self, acks: Acks, call: Callable[[], Any], refused_of: Callable[[Any], Refused]
     ) -> Any:
-        tokens = [delivery.token for delivery in acks.get(INBOX, ())]
+        tokens = _tokens(acks)
 
         def outcomes(result: Any) -> list[LeaseOutcome]:
             refused = {delivery.token: outcome for delivery, outcome in refused_of(result)}
             return [refused.get(token, LeaseOutcome.DONE) for token in tokens]
 
-        return self.settle("ack", tokens, call, outcomes)
+        return self.conclude("ack", tokens, call, outcomes)
 
 
 class WatchedInbox(Watched):
@@ -175,6 +217,14 @@ class WatchedInbox(Watched):
         if agent_id != INBOX:
             return call()
         return self.settle("extend", tokens, call, lambda result: result, lease)
+
+
+def _tokens(acks: Acks) -> list[str]:
+    return [delivery.token for delivery in acks.get(INBOX, ())]
+
+
+def _refused(heard: tuple[list[Fetched], Refused]) -> Refused:
+    return heard[1]
 
 
 def _message_id(token: str) -> str:

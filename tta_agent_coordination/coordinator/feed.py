@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import attrs
 
 from tta_agent_coordination import policy
 from tta_agent_coordination.coordinator.calls import (
@@ -19,7 +21,7 @@ from tta_agent_coordination.coordinator.records import Delivery
 from tta_agent_coordination.delivery import LeaseOutcome
 from tta_agent_coordination.events import held
 from tta_agent_coordination.identity import AgentId
-from tta_agent_coordination.transport.blocked import Blocked
+from tta_agent_coordination.transport.blocked import Blocked, Sent
 from tta_agent_coordination.transport.gate import Command
 
 Fetched = tuple[AgentId, Delivery]
@@ -28,6 +30,25 @@ Refused = list[tuple[Delivery, LeaseOutcome]]
 """What could not be acknowledged, and why."""
 
 _LOOK_ELSEWHERE = 8
+
+
+@attrs.frozen
+class Asked:
+    """What an exchange asks for.
+
+    Attributes:
+        acks: What it acknowledges, of the inboxes that it claims from.
+        apart: Likewise, of other inboxes.
+        calls: The id of each claim, and for how many.
+        visibility: Seconds of the leases.
+        commands: What is sent: one for each inbox of `apart`, then one for each claim.
+    """
+
+    acks: Acks
+    apart: Acks
+    calls: Mapping[AgentId, tuple[str, int]]
+    visibility: float
+    commands: Sequence[Command]
 
 
 class Feed:
@@ -41,7 +62,7 @@ class Feed:
         self._gate = calls.link.commands
         self._anchor = self.agent_ids[0]
         self._interrupt = calls.keys.interrupt(self._anchor, new_call_id())
-        self._unanswered: dict[AgentId, tuple[str, int]] = {}
+        self._unanswered: dict[AgentId, list[tuple[str, int]]] = {}
         self._due: dict[AgentId, float] = {}
         self._first = self._anchor
         self._looked = 0
@@ -58,16 +79,34 @@ class Feed:
         Returns:
             The messages with their inboxes, and what was not there to be acknowledged any more.
         """
-        if self._dropped:
-            self._drop()
+        self._drop()
         shares = self._shares(most)
         found, refused = self._claim(shares, acks, visibility)
-        for agent_id in self.agent_ids:
+        for agent_id in self._others(shares):
             if found:
                 break
-            if agent_id not in shares:
-                found, _ = self._claim({agent_id: most}, {}, visibility)
+            found, _ = self._claim({agent_id: most}, {}, visibility)
         return found, refused
+
+    def begin(self, acks: Acks, most: int, visibility: float) -> tuple[Asked, Sent]:
+        """Send what `exchange` sends first, for `finish` to read what comes of it."""
+        self._drop()
+        asked = self._ask(self._shares(most), acks, visibility)
+        try:
+            return asked, self._gate.begin(self._calls.key(self._anchor), *asked.commands)
+        except BaseException:
+            self._note_unanswered(asked)
+            raise
+
+    def finish(self, asked: Asked, sent: Sent) -> tuple[list[Fetched], Refused] | None:
+        """Return as `exchange` what came of `begin`; None if no answer came: `exchange` again."""
+        replies: list[Any] | None = None
+        try:
+            replies = self._gate.finish(sent)
+        finally:
+            if replies is None:
+                self._note_unanswered(asked)
+        return None if replies is None else self._heard(asked, replies)
 
     @property
     def has_more(self) -> bool:
@@ -155,46 +194,69 @@ class Feed:
             if self.agent_ids[self._looked] != self._first:
                 return self.agent_ids[self._looked]
 
+    def _others(self, shares: Mapping[AgentId, int]) -> Iterator[AgentId]:
+        """Yield whom to ask if `shares` bring nothing: first for what was asked without answer."""
+        while self._unanswered:
+            yield next(iter(self._unanswered))
+        yield from [agent_id for agent_id in self.agent_ids if agent_id not in shares]
+
     def _claim(
         self, shares: Mapping[AgentId, int], acks: Acks, visibility: float
     ) -> tuple[list[Fetched], Refused]:
+        asked = self._ask(shares, acks, visibility)
+        try:
+            replies = self._gate.run(self._calls.key(self._anchor), *asked.commands)
+        except BaseException:
+            self._note_unanswered(asked)
+            raise
+        return self._heard(asked, replies)
+
+    def _ask(self, shares: Mapping[AgentId, int], acks: Acks, visibility: float) -> Asked:
         apart = {agent_id: done for agent_id, done in acks.items() if agent_id not in shares}
-        commands, calls = self._ack_commands(apart), dict[AgentId, tuple[str, int]]()
-        for agent_id, share in shares.items():
-            call, most = calls[agent_id] = self._next_call(agent_id, share)
-            done = acks.get(agent_id, ())
+        joined = {agent_id: done for agent_id, done in acks.items() if agent_id in shares}
+        calls = {agent_id: self._next_call(agent_id, most) for agent_id, most in shares.items()}
+        commands = self._ack_commands(apart)
+        for agent_id, (call, most) in calls.items():
+            done = joined.get(agent_id, ())
             commands.append(
                 self.inbox.claim_command(agent_id, call, most, visibility, staying=True, done=done)
             )
-        try:
-            replies = self._gate.run(self._calls.key(self._anchor), *commands)
-        except BaseException:
-            self._unanswered |= calls
-            raise
-        answers, brought = replies[: len(apart)], replies[len(apart) :]
-        for position, agent_id in enumerate(calls):
-            if agent_id in acks:
-                apart[agent_id] = acks[agent_id]
-                answer, *brought[position] = brought[position]
-                answers.append(answer)
-        refused, found = self._refused(apart, answers), list[Fetched]()
-        for (agent_id, (call, _)), reply in zip(calls.items(), brought, strict=True):
-            found += self._read(agent_id, call, reply, visibility)
+        return Asked(joined, apart, calls, visibility, commands)
+
+    def _heard(self, asked: Asked, replies: Sequence[Any]) -> tuple[list[Fetched], Refused]:
+        several = len(asked.apart)
+        refused = self._refused(asked.apart, replies[:several])
+        found: list[Fetched] = []
+        for (agent_id, (call, _)), brought in zip(
+            asked.calls.items(), replies[several:], strict=True
+        ):
+            reply = brought
+            if agent_id in asked.acks:
+                answers, *reply = brought
+                refused += self._refused({agent_id: asked.acks[agent_id]}, [answers])
+            found += self._read(agent_id, call, reply, asked.visibility)
         return found, refused
 
     def _next_call(self, agent_id: AgentId, most: int) -> tuple[str, int]:
         # As in Inbox: a claim without an answer is made again under its old id.
-        if agent_id not in self._unanswered:
+        calls = self._unanswered.get(agent_id)
+        if calls is None:
             return new_call_id(), most
-        call, before = self._unanswered.pop(agent_id)
+        call, before = calls.pop()
+        if not calls:
+            del self._unanswered[agent_id]
         return call, asked_again(most, before)
+
+    def _note_unanswered(self, asked: Asked) -> None:
+        for agent_id, call in asked.calls.items():
+            self._unanswered.setdefault(agent_id, []).append(call)
 
     def _read(
         self, agent_id: AgentId, call: str, reply: Sequence[Any], visibility: float
     ) -> list[Fetched]:
         deliveries, due = self.inbox.read_claim(agent_id, call, reply, visibility)
         self._due.pop(agent_id, None)
-        if due is not None:
+        if due is not None and agent_id in self.agent_ids:  # it may have been dropped since
             self._due[agent_id] = time.monotonic() + due
         if deliveries:
             self._first = agent_id
@@ -206,13 +268,10 @@ class Feed:
     def _refused(self, acks: Acks, replies: Sequence[Sequence[int]]) -> Refused:
         refused: Refused = []
         for (agent_id, several), answers in zip(acks.items(), replies, strict=True):
-            outcomes = map(OUTCOMES.__getitem__, answers)
+            outcomes = [OUTCOMES[answer] for answer in answers]
             self.inbox.news.acked(agent_id, (one.raw_id for one in several), outcomes)
-            refused += [
-                (one, OUTCOMES[answer])
-                for one, answer in zip(several, answers, strict=True)
-                if answer < 0
-            ]
+            if min(answers) < 0:
+                refused += [pair for pair in zip(several, outcomes, strict=True) if not pair[1]]
         return refused
 
     def _drop(self) -> None:
@@ -220,6 +279,7 @@ class Feed:
             agent_id = self._dropped.pop()
             self.agent_ids = [kept for kept in self.agent_ids if kept != agent_id]
             self._due.pop(agent_id, None)
+            self._unanswered.pop(agent_id, None)
             self.inbox.recover_some(agent_id)  # a wake-up that came here is for somebody else
 
     def _alarm(self, within: float) -> float | None:

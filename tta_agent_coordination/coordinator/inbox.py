@@ -25,7 +25,7 @@ from tta_agent_coordination.coordinator.calls import (
 )
 from tta_agent_coordination.coordinator.clocks import ServerClocks
 from tta_agent_coordination.coordinator.leases import Failure, Leases, words_of
-from tta_agent_coordination.coordinator.records import Delivery
+from tta_agent_coordination.coordinator.records import Delivery, Opened
 from tta_agent_coordination.coordinator.unanswered import Unanswered
 from tta_agent_coordination.delivery import InboxStats, ReceivedMessage
 from tta_agent_coordination.errors import CoordinationError, MessageDecodeError
@@ -265,8 +265,11 @@ class Inbox(Leases):
         if dead or dropped:
             self.news.buried(agent_id, dead, dropped)
         deadline = codec.from_microseconds(ends)
-        each = zip(*(items[field::4] for field in range(4)), strict=True)
-        deliveries = [Delivery(call, *fields, deadline=deadline) for fields in each]
+        each = iter(items)
+        deliveries = [
+            Delivery(call, raw_id, stored, attempts, error, deadline)
+            for raw_id, stored, attempts, error in zip(each, each, each, each, strict=True)
+        ]
         self.news.received(agent_id, deliveries, visibility)
         return deliveries, None if due < 0 else due / 1_000_000
 
@@ -282,8 +285,13 @@ class Inbox(Leases):
 
     def decoded(self, agent_id: AgentId, delivery: Delivery) -> ReceivedMessage | None:
         """Return the message; None for one that does not decode: it goes to the dead letters."""
+        opened = self.opened(agent_id, delivery)
+        return None if opened is None else delivery.received(*opened)
+
+    def opened(self, agent_id: AgentId, delivery: Delivery) -> Opened | None:
+        """Return the message, without what is known of it; None as `decoded`."""
         try:
-            return delivery.decode()
+            return delivery.open()
         except MessageDecodeError as error:
             undecodable = Failure(kind=FailureType.PERMANENT, undecodable=True, error=str(error))
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -27,10 +27,16 @@ PRIORITIES = tuple(sorted((priority.value for priority in MessagePriority), reve
 """What the script that counts is given."""
 
 _NONCE_LENGTH = len(new_call_id())
+_LATEST = codec.to_microseconds(datetime.max.replace(tzinfo=UTC))
+_MOST_DIGITS = len(str(_LATEST))
 # stored_at expires origin body
 _STORED = re.compile(rb"(\d+) \d+ \S+ ", re.ASCII)
 # reason dead_at score attempts holder length-of-error error stored-message
 _DEAD = re.compile(rb"(\w+) (\d+) \d+ (\d+) (\S+) (\d+) ", re.ASCII)
+
+
+Opened = tuple[int, AgentMessage]
+"""When a message was stored, in microseconds since 1970, and the message."""
 
 
 def text(raw: bytes) -> str:
@@ -114,12 +120,25 @@ class Delivery:
         return max(claimed_at - int(match[1]) / 1_000_000, 0.0)
 
     def decode(self) -> ReceivedMessage:
-        """Decode the message.
+        """Decode the message, and what is known of it.
 
         Raises:
             MessageDecodeError: The stored bytes are none.
         """
-        held = queue_message(self.stored, self.attempts, self.error)
+        return self.received(*self.open())
+
+    def open(self) -> Opened:
+        """Decode the message alone.
+
+        Raises:
+            MessageDecodeError: As `decode`.
+        """
+        return _open(self.stored)
+
+    def received(self, stored_at: int, message: AgentMessage) -> ReceivedMessage:
+        """Return what `open` returned, with what is known of it."""
+        error = _told(self.error, dead=False)
+        held = _queue_message(stored_at, message, self.attempts, error)
         return ReceivedMessage(self.token, held, self.deadline)
 
 
@@ -177,15 +196,24 @@ def queue_message(
     Raises:
         MessageDecodeError: The stored bytes are no message.
     """
+    return _queue_message(*_open(stored), attempts, _told(error, dead=dead))
+
+
+def _open(stored: bytes) -> Opened:
     match = _STORED.match(stored)
     if match is None:
         raise MessageDecodeError("stored bytes have no time of storing", raw=stored)
-    message: AgentMessage = codec.decode(stored[match.end() :])
-    try:
-        enqueued_at = codec.from_microseconds(int(match[1]))
-    except OverflowError:
-        raise MessageDecodeError("the time of storing is out of range", raw=stored) from None
-    return QueueMessage(message, message.priority, enqueued_at, attempts, _told(error, dead=dead))
+    digits = match[1]
+    if len(digits) > _MOST_DIGITS or int(digits) > _LATEST:
+        raise MessageDecodeError("the time of storing is out of range", raw=stored)
+    return int(digits), codec.decode(stored[match.end() :])
+
+
+def _queue_message(
+    stored_at: int, message: AgentMessage, attempts: int, error: str | None
+) -> QueueMessage:
+    enqueued_at = codec.from_microseconds(stored_at)
+    return QueueMessage(message, message.priority, enqueued_at, attempts, error)
 
 
 def _told(error: bytes, *, dead: bool) -> str | None:

@@ -11,7 +11,8 @@ import attrs
 
 from tta_agent_coordination.transport import access
 from tta_agent_coordination.transport.faults import Fault, fault_of
-from tta_agent_coordination.transport.gate import Command, Gate, Reply
+from tta_agent_coordination.transport.gate import Command, Gate
+from tta_agent_coordination.transport.speech import Reply
 from tta_agent_coordination.transport.wire import Pool
 
 ROUNDS = 5

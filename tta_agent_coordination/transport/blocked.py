@@ -1,17 +1,19 @@
-"""A blocking command under way, and how to learn that it is answered."""
+"""Commands that were sent and are answered later."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import socket
+from collections.abc import Sequence
 from typing import Any, cast
 
-from tta_agent_coordination.transport.wire import Connection
+from tta_agent_coordination.transport.command import Command
+from tta_agent_coordination.transport.wire import Connection, Pool
 
 
 class Blocked:
-    """A command that the server answers later.
+    """A blocking command under way, and how to learn that it is answered.
 
     Attributes:
         reply: The answer, once it was read.
@@ -66,3 +68,26 @@ class Blocked:
             return None if self._channel is None else os.dup(self._channel.fileno())
         except OSError:  # closed meanwhile, or the process has too many
             return None
+
+
+class Sent:
+    """Commands that the server carries out while their sender does something else.
+
+    Attributes:
+        commands: Which.
+        end: Until when their replies are waited for, monotonic seconds.
+        way: The pool and its connection on which the replies come; None when nothing was sent.
+    """
+
+    def __init__(
+        self, commands: Sequence[Command], end: float, way: tuple[Pool, Connection] | None = None
+    ) -> None:
+        """Note what was sent, and where."""
+        self.commands = commands
+        self.end = end
+        self.way = way
+        self._blocked = Blocked(way[1] if way else None)
+
+    def over(self) -> None:
+        """Note that no reply is waited for any more."""
+        self._blocked.over()

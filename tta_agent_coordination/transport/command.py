@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import attrs
 
@@ -32,9 +33,18 @@ def packed(words: Sequence[Word]) -> bytes:
     """Return words as they go over the wire, each with its length."""
     parts: list[bytes] = []
     for word in words:
-        data = word if isinstance(word, bytes) else str(word).encode()
-        parts += (b"$%d\r\n" % len(data), data, b"\r\n")
+        if type(word) is int:
+            parts.append(_packed_number(word))
+        else:
+            data = word if isinstance(word, bytes) else str(word).encode()
+            parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
     return b"".join(parts)
+
+
+@lru_cache(maxsize=1024)  # most numbers are settings, which come again with each command
+def _packed_number(number: int) -> bytes:
+    data = b"%d" % number
+    return b"$%d\r\n%b\r\n" % (len(data), data)
 
 
 @attrs.frozen

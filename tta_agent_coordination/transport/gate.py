@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-from redis.exceptions import AskError, NoScriptError, ResponseError
+from redis.exceptions import AskError, ResponseError
 
 from tta_agent_coordination import forks, policy
 from tta_agent_coordination.errors import (
@@ -17,13 +17,15 @@ from tta_agent_coordination.errors import (
     CoordinatorUnavailableError,
 )
 from tta_agent_coordination.events import Events
+from tta_agent_coordination.transport import speech
 from tta_agent_coordination.transport.advice import Contact
-from tta_agent_coordination.transport.blocked import Blocked
+from tta_agent_coordination.transport.blocked import Blocked, Sent
 from tta_agent_coordination.transport.breaker import Breaker
 from tta_agent_coordination.transport.command import Command
 from tta_agent_coordination.transport.connections import Route
 from tta_agent_coordination.transport.deadline import until
 from tta_agent_coordination.transport.faults import Fault, fault_of, translate
+from tta_agent_coordination.transport.speech import Reply
 from tta_agent_coordination.transport.wire import Connection, Pool
 from tta_agent_coordination.waits import pauses
 
@@ -33,9 +35,6 @@ _COUNTED = frozenset({Fault.LOST, Fault.NOT_NOW})
 _LAST_LOOK = 0.05
 """Seconds for which an answer that is overdue is still looked for."""
 _CLOSED = "the coordinator, registry or breaker that this call belongs to is closed: make a new one"
-
-Reply = Any
-"""What a server answers: bytes, a number, None or a list of them."""
 
 
 _ASKING = Command(("ASKING",))
@@ -159,6 +158,61 @@ class Gate:
         else:
             self._breaker.abandoned(trial=trial)
 
+    def begin(self, key: str, *commands: Command) -> Sent:
+        """Send commands whose replies `finish` reads, so that the caller can go on meanwhile.
+
+        They are sent once. When that fails, `finish` says so, and the next `run` finds out more.
+
+        Args:
+            key: As for `run`.
+            commands: Likewise.
+
+        Raises:
+            CoordinatorCircuitOpenError: Redis failed often just now.
+            CoordinationError: Redis refuses the connection, and would again.
+        """
+        self._check_open()
+        self._breaker.check_closed()
+        end = time.monotonic() + self._share
+        try:
+            return Sent(commands, end, self._begin(key, *commands))
+        except Exception as error:  # noqa: BLE001 - sorted by what it means, or raised again
+            self._sort(error, counted=False, trial=False)
+            return Sent(commands, end)
+
+    def finish(self, sent: Sent) -> list[Reply] | None:
+        """Return the replies to what was sent; None if they did not come: `run` the commands.
+
+        Raises:
+            CoordinationError: Redis answered with an error that no repetition mends.
+        """
+        if sent.way is None:
+            return None
+        try:
+            replies = self._replies_to(sent, *sent.way)
+        except Exception as error:  # noqa: BLE001 - as in begin
+            self._sort(error, counted=False, trial=False)
+            return None
+        self._contact.made = True
+        self._breaker.succeeded(trial=False)
+        return replies
+
+    def _replies_to(self, sent: Sent, pool: Pool, connection: Connection) -> list[Reply]:
+        try:
+            # What came while the caller was busy is read, however late it is.
+            with until(max(sent.end, time.monotonic() + _LAST_LOOK)):
+                replies = speech.replies(connection, sent.commands)
+        except BaseException:
+            connection.disconnect()
+            raise
+        finally:
+            sent.over()
+            self._release(pool, connection)
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise reply
+        return replies
+
     @contextmanager
     def blocking(
         self, key: str, command: Command, seconds: float, *then: Command
@@ -194,7 +248,7 @@ class Gate:
                 # What came while the body was busy is read, however late it is.
                 with until(max(latest, time.monotonic() + _LAST_LOOK)):
                     blocked.reply = connection.read_response()
-                    blocked.following = [_read(connection) for _ in then]
+                    blocked.following = [speech.read(connection) for _ in then]
             except BaseException:
                 connection.disconnect()
                 raise
@@ -253,12 +307,12 @@ class Gate:
         return replies
 
     def _begin(self, key: str, *commands: Command) -> tuple[Pool, Connection]:
-        """Send a blocking command, and what follows it."""
+        """Send commands whose replies somebody else reads."""
         with until(time.monotonic() + self._share):
             pool = self._route().pool(key)
             connection = pool.get_connection()
             try:
-                _send(connection, commands)
+                speech.send(connection, commands)
                 self._check_open()  # closing cuts off those under way, and this one came after
             except BaseException:
                 connection.disconnect()
@@ -306,7 +360,7 @@ class Gate:
     def _exchange_on(self, pool: Pool, commands: Sequence[Command]) -> list[Reply]:
         connection = pool.get_connection()
         try:
-            return _exchange(connection, commands)
+            return speech.exchange(connection, commands)
         except BaseException:
             # A reply may still be under way: nobody must take it for the answer to another.
             connection.disconnect()
@@ -337,40 +391,6 @@ class Gate:
 
 def _destination(ask: AskError) -> tuple[str, int]:
     return cast("Any", ask).host, cast("Any", ask).port
-
-
-def _exchange(connection: Connection, commands: Sequence[Command]) -> list[Reply]:
-    """Send commands and read their replies; errors of the server stand among the replies."""
-    _send(connection, commands)
-    replies = [_read(connection) for _ in commands]
-    unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-    if unknown:
-        unknown += [i for i, command in enumerate(commands) if command.trailing]
-        for i, reply in zip(
-            unknown, _teach(connection, [commands[i] for i in unknown]), strict=True
-        ):
-            replies[i] = reply
-    return replies
-
-
-def _teach(connection: Connection, commands: Sequence[Command]) -> list[Reply]:
-    """Load the scripts of `commands` and send them again, all in one round trip."""
-    scripts = {command.script for command in commands if command.script is not None}
-    loads = [Command(("SCRIPT", "LOAD", script.source)) for script in scripts]
-    _send(connection, [*loads, *commands])
-    replies = [_read(connection) for _ in range(len(loads) + len(commands))]
-    return replies[len(loads) :]
-
-
-def _send(connection: Connection, commands: Sequence[Command]) -> None:
-    connection.send_packed_command([b"".join([command.packed() for command in commands])])
-
-
-def _read(connection: Connection) -> Reply:
-    try:
-        return connection.read_response()
-    except ResponseError as error:
-        return error
 
 
 def _pauses() -> Iterator[float]:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import attrs
 
@@ -14,8 +15,8 @@ from tta_agent_coordination.agents.agent import MessageInHand
 from tta_agent_coordination.coordinator.feed import Feed
 from tta_agent_coordination.coordinator.leases import MOST_A_SCRIPT
 from tta_agent_coordination.coordinator.records import Delivery
-from tta_agent_coordination.delivery import ReceivedMessage
 from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.message import AgentMessage
 from tta_agent_coordination.worker.tally import Tally
 
 
@@ -52,9 +53,10 @@ class Task:
         """Of its delivery."""
         return self.delivery.token
 
-    def begin(self, received: ReceivedMessage) -> MessageInHand:
-        """Return what its handler sees."""
-        current = self.current = MessageInHand(received)
+    def begin(self, stored_at: int, message: AgentMessage) -> MessageInHand:
+        """Return what its handler sees, of what was opened."""
+        received = partial(self.delivery.received, stored_at, message)
+        current = self.current = MessageInHand(message, received)
         current.keep_lease(self.leased_at + self.visibility)
         if self.lease_lost:  # before it began, or just now
             current.lose_lease()
@@ -80,13 +82,22 @@ class Task:
 
 @attrs.frozen
 class Turn:
-    """The turn to fetch, which a handler without a message has for once.
+    """The turn to fetch, which a handler has for once.
 
     Attributes:
-        free: How many handlers are reserved for what it brings.
+        free: How many handlers are reserved for what is asked for now; 0: nothing is to be.
     """
 
     free: int
+
+
+_FEWEST_APART = 4
+"""Handlers of which a half fetches while the other half is at work."""
+_MOST_UNDER_WAY = 2
+_QUICK = 0.00005
+"""Seconds. To wake a handler takes as long as it would need for several such messages."""
+_LOOK = 0.002
+"""Seconds after which it is looked whether somebody has to be woken after all."""
 
 
 class Desk:
@@ -106,6 +117,9 @@ class Desk:
         self._waking = False
         self._lent = False
         self._turn_taken = False
+        self._under_way = 0
+        self._worth_asking = threads if threads < _FEWEST_APART else (threads + 1) // 2
+        self._pace = 2 * _QUICK
         self._in_hand: set[Task] = set()
         self._done: dict[Feed, list[Task]] = {}
         self._stopping = False
@@ -121,6 +135,11 @@ class Desk:
     def free(self) -> int:
         """How many handlers can be reserved."""
         return self._free
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether messages wait for the handlers that are reserved for them."""
+        return bool(self._tasks)
 
     @property
     def stopping(self) -> bool:
@@ -151,11 +170,11 @@ class Desk:
             self._busy += len(tasks)
             self._in_hand.update(tasks)
             self._tasks.extend(tasks)
-            self._wake_one()
+            self._wake_another()
             return True
 
     def lend_turn(self) -> None:
-        """Let handlers that run out of messages fetch, one at a time, until one returns the turn.
+        """Let handlers fetch, one at a time, until one returns the turn.
 
         A handler that fetches for itself and for others, and goes on with the first message,
         spares two changes of threads for each batch.
@@ -163,17 +182,24 @@ class Desk:
         with self._lock:
             self._lent = True
             self._wake_one()
-            self._changed.wait_for(
-                lambda: not self._turn_taken and (self._stopping or not self._lent)
-            )
+            while self._turn_taken or (self._lent and not self._stopping):
+                begun = self.tally.begun
+                self._changed.wait(_LOOK)
+                self._wake_for_what_waits(begun)
             self._lent = False
 
-    def return_turn(self, *, lend_on: bool) -> None:
-        """End the turn of a handler; the next one may have it, or the thread that lent it."""
+    def return_turn(self, *, lend_on: bool, under_way: int) -> None:
+        """End the turn of a handler; the next one may have it, or the thread that lent it.
+
+        Args:
+            lend_on: Whether handlers are to fetch on.
+            under_way: How much was asked for and is not answered yet.
+        """
         with self._lock:
             self._turn_taken = False
+            self._under_way = under_way
             self._lent &= lend_on
-            self._wake_one()
+            self._wake_another()
             if self._stopping or not self._lent:
                 self._changed.notify_all()
 
@@ -184,17 +210,15 @@ class Desk:
             with self._lock:
                 if bell is not None:
                     self._waking = False
+                if self._has_turn():
+                    return self._take_turn()
                 if self._tasks:
                     task = self._tasks.popleft()
                     self.tally.begin()
-                    self._wake_one()
+                    self._wake_another()
                     break
                 if self._dismissed:
                     return None
-                if self._has_turn():
-                    self._turn_taken = True
-                    free, self._free = self._free, 0
-                    return Turn(free)
                 bell = threading.Lock()
                 bell.acquire()
                 self._idle.append(bell)
@@ -206,6 +230,8 @@ class Desk:
         """Put a handled message away; its lease is kept until it is acknowledged."""
         with self._lock:
             self.tally.end(handled=acknowledge)
+            if task.begun_at is not None:
+                self._pace += (time.monotonic() - task.begun_at - self._pace) / 8
             if acknowledge:
                 self._done.setdefault(task.feed, []).append(task)
             else:
@@ -284,7 +310,33 @@ class Desk:
                 self._idle.pop().release()
 
     def _has_turn(self) -> bool:
-        return self._lent and not self._turn_taken and self._free > 0 and not self._stopping
+        if not self._lent or self._turn_taken or self._stopping:
+            return False
+        return self._can_ask or (self._under_way > 0 and not self._tasks)
+
+    @property
+    def _can_ask(self) -> bool:
+        # For a half of the handlers, while the other half has something to do: then the server
+        # works while the handlers do, and has the next batch ready when they are.
+        enough = 1 if not self._tasks else self._worth_asking
+        return self._under_way < _MOST_UNDER_WAY and self._free >= enough
+
+    def _take_turn(self) -> Turn:
+        self._turn_taken = True
+        free = self._free if self._can_ask else 0
+        self._free -= free
+        return Turn(free)
+
+    def _wake_another(self) -> None:
+        # Not for what the one who is at work will have handled before another has woken up.
+        if not self._lent or self._pace > _QUICK:
+            self._wake_one()
+
+    def _wake_for_what_waits(self, begun: int) -> None:
+        """Wake a handler if none has begun anything since so many were `begun`."""
+        if self.tally.begun == begun and (self._tasks or self._has_turn()):
+            self._pace = 8 * _QUICK  # it is not so quick now
+            self._wake_one()
 
     def _wake_one(self) -> None:
         # Only one at a time: it wakes the next when it has got something. Messages that are

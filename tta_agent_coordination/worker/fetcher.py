@@ -6,13 +6,17 @@ import logging
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
-from tta_agent_coordination.coordinator.feed import Feed, Refused
+import attrs
+
+from tta_agent_coordination.coordinator.feed import Asked, Feed, Fetched, Refused
 from tta_agent_coordination.coordinator.records import Delivery
 from tta_agent_coordination.errors import CoordinationError
 from tta_agent_coordination.events import held
 from tta_agent_coordination.identity import AgentId
+from tta_agent_coordination.transport.blocked import Sent
 from tta_agent_coordination.worker.desk import Desk, Task, Turn
 from tta_agent_coordination.worker.farewell import Farewell
 
@@ -22,6 +26,21 @@ _LOOK = 0.5
 """Seconds for which a free handler is waited for before what is done is acknowledged."""
 _PAUSE = 0.5
 """Seconds after a failure at most, at least half of it: workers shall not all come at once."""
+
+
+@attrs.frozen
+class _Fetch:
+    """What is asked for at once.
+
+    Attributes:
+        free: How many handlers are reserved for what it brings.
+        done: What is acknowledged on the same way.
+        begun_at: When it was asked for, monotonic seconds.
+    """
+
+    free: int
+    done: list[Task]
+    begun_at: float
 
 
 class Fetcher:
@@ -51,6 +70,7 @@ class Fetcher:
         self._lends = lends
         self._polled = polled
         self._failed = failed
+        self._under_way: deque[tuple[_Fetch, Asked, Sent]] = deque()
         self._parked = False
         self._is_cut_off = False
         self._flushing = threading.Lock()
@@ -58,7 +78,7 @@ class Fetcher:
 
     def run(self) -> None:
         """Fetch until the desk stops, or until nothing is left to fetch from."""
-        while self.feed.agent_ids and not self._desk.stopping:
+        while self._under_way or (self.feed.agent_ids and not self._desk.stopping):
             try:
                 self._turn()
             except Exception as error:  # noqa: BLE001 - only the desk ends this thread
@@ -107,6 +127,9 @@ class Fetcher:
             self._try(lambda task=task: self.give_back(task))
 
     def _turn(self) -> None:
+        if self._under_way:  # handlers left it when they gave the turn back
+            self._read_next()
+            return
         free = self._desk.reserve(_LOOK)
         if not free:
             self._acknowledge()  # another fetcher may take every handler that gets free
@@ -119,41 +142,80 @@ class Fetcher:
             self._desk.lend_turn()
 
     def take_turn(self, turn: Turn) -> None:
-        """Fetch in place of the thread that lent its turn; for a handler."""
+        """Fetch in place of the thread that lent its turn; for a handler.
+
+        What is asked for is waited for only when there is nothing else to do: the server works
+        while the handlers do.
+        """
         lend_on = False
         try:
-            self._fetch(turn.free)
-            self._polled()
-            lend_on = self.feed.has_more
+            if turn.free:
+                self._ask(turn.free)
+            answered = True
+            while answered and self._under_way and not self._desk.has_tasks:
+                answered = self._read_next()
+            lend_on = answered and self.feed.has_more
         except Exception as error:  # noqa: BLE001 - as in run, whose thread will meet it, and pause
             self._failed(error)
         finally:
-            self._desk.return_turn(lend_on=lend_on)
+            self._desk.return_turn(lend_on=lend_on, under_way=len(self._under_way))
 
     def _fetch(self, free: int) -> int:
-        tasks: list[Task] = []
+        fetch = self._prepare(free)
+        return self._hand_over(fetch, self._exchanged(fetch))
+
+    def _ask(self, free: int) -> None:
+        """Ask as `_fetch` does, for `_read_next` to hand over what comes."""
+        fetch = self._prepare(free)
         try:
-            tasks = self._exchange(free)
-        finally:
-            self._desk.give_back(free - len(tasks))
+            asked, sent = self.feed.begin(_by_inbox(fetch.done), free, self._visibility)
+        except BaseException:
+            self._undo(fetch)
+            raise
+        self._under_way.append((fetch, asked, sent))
+
+    def _read_next(self) -> bool:
+        """Hand over what was asked for first; whether Redis answered."""
+        fetch, asked, sent = self._under_way.popleft()
+        try:
+            heard = self.feed.finish(asked, sent)
+        except BaseException:
+            self._undo(fetch)
+            raise
+        if heard is None:
+            self._undo(fetch)
+            return False
+        self._hand_over(fetch, heard)
+        self._polled()
+        return True
+
+    def _prepare(self, free: int) -> _Fetch:
+        return _Fetch(free, self._desk.take_done(self.feed), time.monotonic())
+
+    def _undo(self, fetch: _Fetch) -> None:
+        self._desk.put_back_done(self.feed, fetch.done)
+        self._desk.give_back(fetch.free)
+
+    def _exchanged(self, fetch: _Fetch) -> tuple[list[Fetched], Refused]:
+        try:
+            return self.feed.exchange(_by_inbox(fetch.done), fetch.free, self._visibility)
+        except BaseException:
+            self._undo(fetch)
+            raise
+
+    def _hand_over(self, fetch: _Fetch, heard: tuple[list[Fetched], Refused]) -> int:
+        """Give the messages to the handlers; return how many."""
+        fetched, refused = heard
+        self._note(fetch.done, refused)
+        tasks = [
+            Task(self.feed, inbox, delivery, fetch.begun_at, visibility=self._visibility)
+            for inbox, delivery in fetched
+        ]
+        self._desk.give_back(fetch.free - len(tasks))
         if tasks and not self._desk.put(tasks):
             self._release(tasks)
             self._desk.give_back(len(tasks))
         return len(tasks)
-
-    def _exchange(self, most: int) -> list[Task]:
-        done = self._desk.take_done(self.feed)
-        asked_at = time.monotonic()
-        try:
-            fetched, refused = self.feed.exchange(_by_inbox(done), most, self._visibility)
-        except BaseException:
-            self._desk.put_back_done(self.feed, done)
-            raise
-        self._note(done, refused)
-        return [
-            Task(self.feed, inbox, delivery, asked_at, visibility=self._visibility)
-            for inbox, delivery in fetched
-        ]
 
     def _park(self) -> None:
         self._parked = True

@@ -15,6 +15,7 @@ from tta_agent_coordination.agents.agent import (
     Agent,
     AgentProxy,
     Answer,
+    CurrentMessage,
     RejectMessage,
     RetryLater,
     hand_over,
@@ -86,14 +87,15 @@ class Handling:
         Raises:
             CoordinationError: It failed, and Redis could not be told: its lease will pass.
         """
-        received = task.feed.inbox.decoded(task.inbox, task.delivery)
-        if received is None:
+        opened = task.feed.inbox.opened(task.inbox, task.delivery)
+        if opened is None:
             task.finished = True
             return False
         agent = self._agent(task.inbox)
-        message = received.message
-        set_current(task.begin(received))
-        begun = self._begin(agent, task.inbox, received)
+        _, message = opened
+        current = task.begin(*opened)
+        set_current(current)
+        begun = self._begin(agent, task.inbox, current)
         began_at, error = time.monotonic(), None
         try:
             answer = self._loop.finish(_call(agent, message))
@@ -105,7 +107,7 @@ class Handling:
             task.finished, error = True, raised
             if task.inherited:
                 raise
-            self._give_back(agent, task, received, error)
+            self._give_back(agent, task, current.received, error)
             return False
         finally:
             if begun is not None and not task.inherited:
@@ -115,11 +117,11 @@ class Handling:
         return True
 
     def _begin(
-        self, agent: AgentProxy, inbox: AgentId, received: ReceivedMessage
+        self, agent: AgentProxy, inbox: AgentId, current: CurrentMessage
     ) -> HandlerBegun | None:
         if not self._events.observers:
             return None
-        begun = HandlerBegun(agent_id=agent.agent_id, inbox=inbox, received=received)
+        begun = HandlerBegun(agent_id=agent.agent_id, inbox=inbox, received=current.received)
         self._events.tell(begun)
         return begun
 

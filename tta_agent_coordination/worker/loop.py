@@ -10,7 +10,7 @@ import threading
 from collections.abc import Awaitable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from tta_agent_coordination import threads
 from tta_agent_coordination.errors import ConfigurationError
@@ -56,8 +56,8 @@ class WorkerLoop:
         Raises:
             BaseException: What it raises; ``asyncio.CancelledError`` if it was cancelled.
         """
-        if not inspect.isawaitable(answer):
-            return answer
+        if answer is None or type(answer) is dict or not inspect.isawaitable(answer):
+            return cast("T", answer)
         try:
             with self._lock:
                 outcome = self._started().begin(answer)

@@ -1,0 +1,281 @@
+"""4.3: the server works on what is asked for next while handlers are at work on what they have."""
+
+import logging
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from tests.support.backends import Backend
+from tests.support.servers import Client
+from tests.support.waiting import SLACK, eventually
+from tests.workers.conftest import Coordinators
+from tests.workers.given import (
+    ASKER,
+    LONG,
+    OWN,
+    SHARED,
+    Gate,
+    Payload,
+    Scripted,
+    Serve,
+    event,
+    is_empty,
+)
+from tta_agent_coordination import AgentId, RedisMessageCoordinator, current_message
+from tta_agent_coordination.coordinator.feed import Feed
+from tta_agent_coordination.proxy import Command, FaultProxy
+from tta_agent_coordination.transport import scripts
+from tta_agent_coordination.worker import desk as desk_module
+from tta_agent_coordination.worker.desk import Desk
+
+pytestmark = pytest.mark.guarantee("4.3")
+
+Coordinator = RedisMessageCoordinator
+ONE = pytest.mark.backend("fakeredis", "valkey")
+MANY = 60
+
+
+def fill(coordinator: Coordinator, count: int = MANY) -> None:
+    coordinator.send_many(ASKER, [event(number) for number in range(count)])
+
+
+def handled(agent: Scripted) -> list[int]:
+    return sorted(payload["number"] for payload in agent.got)
+
+
+def exchanges(command: Command) -> bool:
+    return command.name == "EVALSHA" and command.args[0].decode() == scripts.EXCHANGE.sha
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a desk take every handler for quick, and never wake another: one does all the work."""
+    monkeypatch.setattr(desk_module, "_QUICK", LONG)
+    monkeypatch.setattr(desk_module, "_LOOK", LONG)
+
+
+@ONE
+@pytest.mark.usefixtures("quick")
+def test_a_half_of_the_handlers_is_asked_for_while_the_other_half_is_at_work(
+    coordinator: Coordinator, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a worker of four threads, and what it has in hand and has asked for at each step
+    asked: list[int] = []
+    under_way: list[int] = []
+    waiting: list[bool] = []
+    begin = Feed.begin
+
+    def note(feed: Feed, acks: Any, most: int, visibility: float) -> Any:
+        [fetcher] = worker._crew._fetchers.values()
+        asked.append(most)
+        under_way.append(sum(fetch.free for fetch, *_ in fetcher._under_way))
+        waiting.append(worker._crew.desk.has_tasks)
+        return begin(feed, acks, most, visibility)
+
+    monkeypatch.setattr(Feed, "begin", note)
+    fill(coordinator)
+    agent = Scripted()
+    worker = serve(agent, coordinator, threads=4)
+
+    # then it asks for two, and for two more, and never for more than are free
+    eventually(lambda: is_empty(coordinator, OWN))
+    assert handled(agent) == list(range(MANY))
+    assert any(waiting)
+    assert 2 in under_way
+    assert asked.count(2) > len(asked) // 2
+    assert max(map(sum, zip(asked, under_way, strict=True))) <= 4
+
+
+@ONE
+def test_what_is_asked_for_never_exceeds_the_free_handlers(
+    coordinator: Coordinator, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given handlers of all speeds, and a count of what is leased and what may come
+    held: list[int] = []
+    begin = Feed.begin
+
+    def note(feed: Feed, acks: Any, most: int, visibility: float) -> Any:
+        [fetcher] = worker._crew._fetchers.values()
+        desk = worker._crew.desk
+        held.append(desk.busy + most + sum(fetch.free for fetch, *_ in fetcher._under_way))
+        return begin(feed, acks, most, visibility)
+
+    monkeypatch.setattr(Feed, "begin", note)
+    wait = threading.Event().wait
+    agent = Scripted(lambda payload: wait(0.001 * (payload["number"] % 7)) or {})
+    fill(coordinator, 4 * MANY)
+    worker = serve(agent, coordinator, threads=5)
+
+    eventually(lambda: is_empty(coordinator, OWN), timeout=LONG)
+    assert handled(agent) == list(range(4 * MANY))
+    assert max(held) <= 5
+
+
+@ONE
+def test_one_that_takes_long_after_many_that_did_not_holds_nobody_up(
+    coordinator: Coordinator, serve: Serve
+) -> None:
+    # given a handler that is held up among quick ones
+    gate = Gate()
+    began: list[float] = []
+
+    def act(payload: Payload) -> Payload | None:
+        if payload["number"] == MANY // 2:
+            began.append(time.monotonic())
+            return gate(payload)
+        return None
+
+    agent = Scripted(act)
+    fill(coordinator)
+    serve(agent, coordinator, threads=4)
+    gate.wait_for(1)
+
+    # then the others go on
+    eventually(lambda: len(agent.got) == MANY)
+    assert time.monotonic() - began[0] < SLACK
+    eventually(lambda: coordinator.internals.held(OWN) == 1)
+    gate.open.set()
+    eventually(lambda: is_empty(coordinator, OWN))
+
+
+@pytest.mark.guarantee("2.9")
+@pytest.mark.backend("valkey", "redis62")
+def test_what_is_asked_for_in_vain_is_asked_for_again_and_no_attempt_is_counted(
+    backend: Backend,
+    proxy: FaultProxy,
+    key_prefix: str,
+    coordinators: Coordinators,
+    serve: Serve,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # given replies that get lost while handlers are at work
+    caplog.set_level(logging.INFO)
+    far = coordinators(backend.client_through(proxy), key_prefix)
+    fill(far)
+    fault = proxy.drop_reply_of(exchanges, times=5)
+    attempts: list[int] = []
+
+    def act(_payload: Payload) -> None:
+        attempts.append(current_message().received.queue_message.delivery_attempts)
+
+    agent = Scripted(act)
+    serve(agent, far, threads=4)
+
+    # then each message is handled once, in its first attempt, and that is no outage
+    eventually(lambda: is_empty(far, OWN), timeout=LONG)
+    assert fault.used_up
+    assert handled(agent) == list(range(MANY))
+    assert set(attempts) == {1}
+    assert "worker_failing" not in [getattr(record, "event", None) for record in caplog.records]
+
+
+@pytest.mark.guarantee("2.9")
+@pytest.mark.backend("valkey", "redis62")
+def test_a_server_that_forgets_its_scripts_meanwhile_is_told_them_again(
+    client: Client, coordinator: Coordinator, serve: Serve
+) -> None:
+    def act(payload: Payload) -> None:
+        if payload["number"] % 10 == 5:
+            client.script_flush()
+
+    agent = Scripted(act)
+    fill(coordinator)
+    worker = serve(agent, coordinator, threads=4)
+
+    eventually(lambda: is_empty(coordinator, OWN))
+    assert handled(agent) == list(range(MANY))
+    assert worker.health().last_error is None
+
+
+@pytest.mark.guarantee("2.9")
+@pytest.mark.backend("valkey")
+def test_all_that_was_asked_for_in_vain_is_taken_up_before_anything_is_waited_for(
+    backend: Backend, proxy: FaultProxy, key_prefix: str, coordinators: Coordinators
+) -> None:
+    # given two claims that were carried out and whose answers got lost
+    far = coordinators(backend.client_through(proxy), key_prefix)
+    fill(far, 4)
+    [feed] = far.internals.feed([OWN])
+    assert feed.exchange({}, 1, LONG)[0]
+    fault = proxy.drop_reply_of("EVALSHA", times=2)
+    begun = [feed.begin({}, 1, LONG) for _ in range(2)]
+    assert [feed.finish(*one) for one in begun] == [None, None]
+    assert fault.used_up
+    assert far.stats(OWN).leased == 3
+    others = far.receive_many(OWN, 9, LONG)
+    assert len(others) == 1
+
+    # then two exchanges bring what they had brought
+    found = [feed.exchange({}, 4, LONG)[0] for _ in range(3)]
+    assert [len(one) for one in found] == [1, 1, 0]
+    assert {delivery.attempts for one in found for _, delivery in one} == {1}
+    assert not feed._unanswered
+
+
+@pytest.mark.guarantee("2.9")
+@pytest.mark.backend("valkey")
+def test_a_claim_of_which_nothing_is_left_does_not_hide_the_next(
+    backend: Backend, proxy: FaultProxy, key_prefix: str, coordinators: Coordinators
+) -> None:
+    # given two claims without an answer, of which only the one asked first had brought something
+    far = coordinators(backend.client_through(proxy), key_prefix)
+    fill(far, 2)
+    [feed] = far.internals.feed([OWN, SHARED])
+    assert feed.exchange({}, 1, LONG)[0]
+    proxy.drop_reply_of("EVALSHA", times=2)
+    begun = [feed.begin({}, 1, LONG) for _ in range(2)]
+    assert [feed.finish(*one) for one in begun] == [None, None]
+
+    # then one exchange finds it
+    assert [len(feed.exchange({}, 4, LONG)[0]) for _ in range(2)] == [1, 0]
+
+
+@ONE
+def test_what_is_under_way_for_an_inbox_that_is_dropped_is_handled_and_no_more_of_it(
+    coordinator: Coordinator,
+) -> None:
+    # given something asked for of two inboxes in one of which much is left
+    other = AgentId("other")
+    coordinator.send_many(ASKER, [event(number, other) for number in range(3)])
+    [feed] = coordinator.internals.feed([other, OWN])
+    assert len(feed.exchange({}, 1, LONG)[0]) == 1
+    begun = feed.begin({}, 1, LONG)
+
+    # when it is dropped before the answer is read
+    assert feed.drop(other)
+    feed._drop()
+    found, _ = feed.finish(*begun) or ([], [])
+
+    # then what came is there, and nobody thinks that there is more to fetch
+    assert [inbox for inbox, _ in found] == [other]
+    assert not feed.has_more
+    assert feed.exchange({}, 4, LONG) == ([], [])
+
+
+@ONE
+def test_handlers_that_are_not_quick_are_woken_for_each_other(monkeypatch: Any) -> None:
+    # given a desk that has lent its turn, with two idle handlers, and looks at nothing by itself
+    monkeypatch.setattr(desk_module, "_LOOK", LONG)
+    desk = Desk(4)
+    lender = threading.Thread(target=desk.lend_turn, name="lender")
+    lender.start()
+    taken: list[Any] = []
+    handlers = [
+        threading.Thread(target=lambda: taken.append(desk.take()), name=f"handler-{number}")
+        for number in range(2)
+    ]
+    for handler in handlers:
+        handler.start()
+
+    # then one of them has the turn, and the other one is there when it comes back
+    eventually(lambda: len(taken) == 1)
+    assert taken[0].free == 4
+    desk.give_back(4)
+    desk.return_turn(lend_on=True, under_way=0)
+    eventually(lambda: len(taken) == 2)
+    assert taken[1].free == 4
+    desk.return_turn(lend_on=False, under_way=0)
+    for thread in [lender, *handlers]:
+        thread.join(LONG)
