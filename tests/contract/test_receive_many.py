@@ -116,13 +116,13 @@ def test_ctrl_c_while_an_answer_is_read_leaves_it_to_the_next_receive(
 ) -> None:
     coordinator = make()
     coordinator.send_many(SENDER, [message(number) for number in range(2)])
-    decode = records.Delivery.decode
+    really = records.Delivery.open
 
     def interrupted(_delivery: records.Delivery) -> object:
-        monkeypatch.setattr(records.Delivery, "decode", decode)
+        monkeypatch.setattr(records.Delivery, "open", really)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(records.Delivery, "decode", interrupted)
+    monkeypatch.setattr(records.Delivery, "open", interrupted)
     with pytest.raises(KeyboardInterrupt):
         coordinator.receive_many(WORKER, 2, LONG)
 

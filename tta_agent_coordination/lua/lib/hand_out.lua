@@ -7,9 +7,23 @@ local function whole(score)
   return string.find(score, '^%d+$') and score or int(tonumber(score))
 end
 
+-- As print_state writes it; most messages have no state before, and nothing has to be parsed.
+local function first_state(score, origin)
+  return whole(score) .. ' 1 ' .. origin .. ' ' .. holder .. ' ' .. call .. ' ' .. LIVE .. ' -'
+end
+
+local function lend(id, record, state, attempts, error)
+  states[#states + 1], states[#states + 2] = id, state
+  leases[#leases + 1], leases[#leases + 2] = ends, id
+  found(id, record, attempts, error)
+end
+
 local function lease(id, score, record, raw_state)
   if not record then return redis.call('HDEL', k_states, id) end
   local expires, origin = string.match(record, '^%d+ (%d+) (%S+) ')
+  if expires == '0' and not raw_state then
+    return lend(id, record, first_state(score, origin), 1, '-')
+  end
   local state = parse_state(raw_state) or fresh_state(whole(score), origin or '-')
   if expires and expires ~= '0' and tonumber(expires) <= now then
     return bury(id, now, state, record, 'expired', EXPIRED)
@@ -18,10 +32,7 @@ local function lease(id, score, record, raw_state)
   end
   if state.standing == LIVE then claims[#claims + 1] = state.nonce end
   state.attempts, state.holder, state.nonce, state.standing = state.attempts + 1, holder, call, LIVE
-  states[#states + 1], states[#states + 2] = id, print_state(state)
-  leases[#leases + 1], leases[#leases + 2] = ends, id
-  found(id, record, state)
-  handed[#handed + 1] = id
+  lend(id, record, print_state(state), state.attempts, state.error)
 end
 
 local function hand_out(popped)
