@@ -103,9 +103,7 @@ def _teach_routing(converter: Converter) -> None:
 
 
 def _teach_messages(converter: Converter) -> None:
-    fields: dict[str, Any] = {
-        name: override(rename=stored, omit_if_default=True) for name, stored in _NAMES.items()
-    }
+    fields: dict[str, Any] = {name: override(rename=stored) for name, stored in _NAMES.items()}
     # The model checks these itself; cattrs would copy or coerce what is in them.
     for name in ("payload", "headers", "ttl", "correlation_id", "priority", "message_type"):
         fields[name] = override(

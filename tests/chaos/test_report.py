@@ -8,6 +8,7 @@ import pytest
 from tta_agent_coordination.chaos import report
 from tta_agent_coordination.chaos.figures import Counts, Judgment, Spread
 from tta_agent_coordination.chaos.run import Matrix, Outcome
+from tta_agent_coordination.terminal import RED
 
 COUNTS = Counts(
     sent=1100,
@@ -63,6 +64,12 @@ def test_whatever_is_wrong_makes_the_whole_fail_and_is_told(outcome: Outcome, to
     assert told in lines
     assert lines[-1] == "FAILED"
     assert sum(line.endswith("FAIL") for line in lines) == 1
+
+
+def test_only_what_is_wrong_is_red() -> None:
+    table = report.table([GOOD, LOSING, CALM])
+
+    assert [row.paint for row in table.rows] == ["", RED, ""]
 
 
 def test_a_good_run_says_so() -> None:

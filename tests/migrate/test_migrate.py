@@ -73,6 +73,19 @@ def test_a_later_relative_of_the_format_is_read(
     assert senders == [AgentId("planner", "7"), PLANNER, PLANNER]
 
 
+def test_one_that_was_never_handed_out_is_stored_as_one_that_was_just_sent(
+    old: OldInbox, migrate: Migrate, client: Client, key_prefix: str
+) -> None:
+    for number, fields in enumerate(({}, {"attempts": 1}, {"error": "it was busy"}), start=1):
+        old.schedule(stored(f"message-{number}", **fields))
+
+    assert migrate().complete
+
+    found = look(client, key_prefix, WORKER)
+    assert found.messages == {"message-1", "message-2", "message-3"}
+    assert found.states == {"message-2", "message-3"}
+
+
 def test_what_it_answers_is_kept(
     old: OldInbox, migrate: Migrate, coordinator: RedisMessageCoordinator
 ) -> None:

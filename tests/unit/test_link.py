@@ -1,6 +1,7 @@
 """Where a client points, what is taken from it, and what of ours is opened and closed."""
 
 import gc
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -419,6 +420,27 @@ def test_a_wait_that_begins_while_the_link_closes_ends_with_it(
 
 
 @pytest.mark.backend("valkey")
+def test_who_asks_on_a_connection_that_was_closed_cuts_nobody_else_off(
+    backend: Backend, key_prefix: str
+) -> None:
+    key = f"{key_prefix}:none"
+    with link_to(backend.client()) as link:
+        gate = link.commands
+        # given a wait under way, and an idle connection that the server has closed meanwhile
+        with gate.blocking(key, Command(("BZPOPMIN", key, "5")), 5.0) as answered:
+            [pool] = gate.servers().values()
+            assert gate.ask(pool, PING) == [b"PONG"]
+            [(idle, _)] = pool._at_hand
+            idle._sock.shutdown(socket.SHUT_RDWR)
+
+            # then another one is asked, and the wait goes on
+            assert gate.ask(pool, PING) == [b"PONG"]
+            assert not answered(0.05)
+            gate.run(key, Command(("ZADD", key, 0, "w")))
+        assert answered.reply[1] == b"w"
+
+
+@pytest.mark.backend("valkey")
 def test_what_was_sent_is_answered_when_it_is_asked_for(backend: Backend, key_prefix: str) -> None:
     key = f"{key_prefix}:set"
     with link_to(backend.client()) as link:
@@ -459,6 +481,22 @@ def test_an_answer_is_waited_for_no_longer_than_in_any_attempt_but_a_late_look_f
         began = time.monotonic()
         assert gate.finish(sent) is None
         assert 0.1 < time.monotonic() - began < 0.2 + SLACK
+
+
+@pytest.mark.backend("valkey")
+def test_an_answer_of_before_an_outage_does_not_end_it(
+    backend: Backend, proxy: FaultProxy, key_prefix: str
+) -> None:
+    with link_to(backend.client_through(proxy), call_timeout=0.3) as link:
+        gate = link.commands
+        sent = gate.begin(key_prefix, PING)
+        eventually(lambda: proxy.count("PING") == 1)
+        proxy.black_hole()
+        while gate.state == "closed":
+            with pytest.raises(CoordinatorUnavailableError):
+                gate.run(key_prefix, PING)
+        gate.finish(sent)
+        assert gate.state == "open"
 
 
 @pytest.mark.backend("valkey")

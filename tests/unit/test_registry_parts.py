@@ -246,6 +246,25 @@ def test_a_survey_that_gets_on_is_not_begun_again() -> None:
     slow[1].go_on.set()
 
 
+def test_a_survey_that_ended_after_its_time_is_taken_again() -> None:
+    # given a round that went on after its time, and has ended since
+    agent = Hanging(ONE)
+    agent.hang.set()
+    local = LocalAgent(agent, 30.0)
+    survey = Survey()
+    before = threading.active_count()
+    survey.take([local], patience=0.01)
+    assert agent.hangs.wait(PATIENCE)
+    agent.hang.clear()
+    agent.go_on.set()
+    eventually(lambda: threading.active_count() == before)
+
+    # then the next one asks anew
+    agent.state = {"n": 2}
+    survey.take([local], patience=PATIENCE)
+    assert local.state == '{"n": 2}'
+
+
 # Recovery -------------------------------------------------------------------------------------
 
 

@@ -264,6 +264,28 @@ def test_an_error_whose_text_fits_into_no_message_is_cut(
 
 
 @pytest.mark.guarantee("4.4")
+def test_an_error_is_logged_with_its_place_but_not_what_a_handler_asks_for(
+    coordinator: Coordinator, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    raised = [RejectMessage("never"), RetryLater(60.0), ValueError("a slip")]
+
+    def act(payload: Payload) -> Payload:
+        raise raised[payload["number"]]
+
+    agent = Scripted(act)
+    serve(agent, coordinator)
+    coordinator.send_many(ASKER, [event(number) for number in range(3)])
+    eventually(lambda: coordinator.dead_letters(OWN) and len(agent.got) >= 3)
+
+    def logged() -> set[str]:
+        records = [one for one in caplog.records if getattr(one, "event", "") == "handler_failed"]
+        return {str(one.exc_info[1]) for one in records if one.exc_info}
+
+    eventually(logged)
+    assert logged() == {"a slip"}
+
+
+@pytest.mark.guarantee("4.4")
 @pytest.mark.backend("fakeredis")
 def test_an_error_for_which_there_is_no_room_at_all_is_logged(
     coordinator: Coordinator, serve: Serve, caplog: pytest.LogCaptureFixture

@@ -21,6 +21,7 @@ from tests.workers.given import (
     Scripted,
     Serve,
     event,
+    in_thread,
     is_empty,
 )
 from tta_agent_coordination import AgentId, RedisMessageCoordinator, current_message
@@ -252,6 +253,166 @@ def test_what_is_under_way_for_an_inbox_that_is_dropped_is_handled_and_no_more_o
     assert [inbox for inbox, _ in found] == [other]
     assert not feed.has_more
     assert feed.exchange({}, 4, LONG) == ([], [])
+
+
+@pytest.mark.guarantee("2.9")
+@pytest.mark.backend("valkey")
+def test_a_lost_claim_of_an_inbox_that_was_dropped_is_not_made_again(
+    backend: Backend, proxy: FaultProxy, key_prefix: str, coordinators: Coordinators
+) -> None:
+    # given something asked for of an inbox that somebody else serves by now
+    far = coordinators(backend.client_through(proxy), key_prefix)
+    other = AgentId("other")
+    far.send_many(ASKER, [event(number, other) for number in range(3)])
+    [feed] = far.internals.feed([other, OWN])
+    assert feed.exchange({}, 1, LONG)[0]
+    proxy.lose_request("EVALSHA")
+    begun = feed.begin({}, 1, LONG)
+    assert feed.drop(other)
+    feed._drop()
+
+    # then nothing more is taken from it
+    assert feed.finish(*begun) is None
+    assert feed.exchange({}, 4, LONG) == ([], [])
+    assert far.stats(other).leased == 1
+
+
+@pytest.mark.guarantee("2.9")
+@pytest.mark.backend("valkey")
+def test_an_inbox_whose_answer_got_lost_is_asked_with_the_next_step(
+    backend: Backend, proxy: FaultProxy, key_prefix: str, coordinators: Coordinators
+) -> None:
+    # given an inbox that is never empty, and another one that has had its turn in vain
+    far = coordinators(backend.client_through(proxy), key_prefix)
+    fill(far)
+    others = [AgentId("other", str(number)) for number in range(5)]
+    [feed] = far.internals.feed([OWN, *others])
+    assert feed.exchange({}, 1, LONG)[0]
+    far.send_many(ASKER, [event(0, inbox) for inbox in others])
+    feed._turns = -1  # its turn is now
+    proxy.drop_reply_of("EVALSHA")
+    asked, sent = feed.begin({}, 2, LONG)
+    lost = set(asked.calls) - {OWN}
+    assert lost
+    assert feed.finish(asked, sent) is None
+
+    # then what it gave is there with the next answer
+    found, _ = feed.exchange({}, 2, LONG)
+    assert lost <= {inbox for inbox, _ in found}
+
+
+@pytest.mark.guarantee("2.9")
+@pytest.mark.backend("valkey")
+def test_what_an_answer_brought_that_got_lost_at_the_stop_is_given_back(
+    backend: Backend,
+    proxy: FaultProxy,
+    key_prefix: str,
+    coordinators: Coordinators,
+    serve: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # given a worker that begins to stop while an answer gets lost
+    far, near = (coordinators(one, key_prefix) for one in (backend.client_through(proxy),) * 2)
+    fill(near)
+    begin = Feed.begin
+    stopping: list[Any] = []
+
+    def lose(feed: Feed, *given: Any) -> Any:
+        if stopping:
+            return begin(feed, *given)
+        proxy.drop_reply_of(exchanges)
+        begun = begin(feed, *given)
+        stopping.append(in_thread(worker.stop, "stopper"))
+        eventually(lambda: worker._crew.desk.stopping)
+        return begun
+
+    monkeypatch.setattr(Feed, "begin", lose)
+    agent = Scripted()
+    worker = serve(agent, far, threads=4)
+    eventually(lambda: stopping)
+
+    # then all of it is there for others, and no attempt is counted
+    assert stopping[0]() is True
+    assert near.stats(OWN).leased == 0
+    left = near.receive_many(OWN, MANY)
+    assert len(left) + len(agent.got) == MANY
+    assert {one.queue_message.delivery_attempts for one in left} == {1}
+
+
+@ONE
+def test_a_turn_that_finds_nothing_goes_back_to_the_thread_that_looks_everywhere(
+    coordinator: Coordinator, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given many agents, of which one had many messages a moment ago, and one has a message now
+    agents = [Scripted(agent_id=AgentId("greeter", str(number))) for number in range(10)]
+    asked: list[int] = []
+    begin = Feed.begin
+
+    def count(feed: Feed, *given: Any) -> Any:
+        asked.append(1)
+        feed._due[SHARED] = 0.0  # as if something had become due there, which others have got
+        return begin(feed, *given)
+
+    monkeypatch.setattr(Feed, "begin", count)
+    coordinator.send_many(ASKER, [event(number, agents[0].agent_id) for number in range(MANY)])
+    serve(agents, coordinator, threads=4)
+    eventually(lambda: len(agents[0].got) == MANY)
+    asked.clear()
+    coordinator.send_many(ASKER, [event(0, agents[7].agent_id)])
+
+    # then it is found at once
+    eventually(lambda: agents[7].got)
+    assert len(asked) < 5
+
+
+@ONE
+def test_nobody_looks_again_and_again_while_all_handlers_are_at_work(
+    coordinator: Coordinator, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given handlers that all wait for something, and more messages than they can take
+    gate = Gate()
+
+    def act(payload: Payload) -> Payload | None:
+        return gate(payload) if payload["number"] >= MANY // 2 else None
+
+    looks: list[float] = []
+    look = Desk._wake_for_what_waits
+
+    def note(desk: Desk) -> None:
+        looks.append(time.monotonic())
+        look(desk)
+
+    monkeypatch.setattr(Desk, "_wake_for_what_waits", note)
+    fill(coordinator)
+    serve(Scripted(act), coordinator, threads=4)
+    gate.wait_for(4)
+    settled = time.monotonic() + 0.1
+    eventually(lambda: time.monotonic() > settled)
+
+    # then the thread that lent its turn sleeps
+    looks.clear()
+    eventually(lambda: time.monotonic() > settled + 0.2)
+    assert len(looks) <= 1
+    gate.open.set()
+    eventually(lambda: is_empty(coordinator, OWN))
+
+
+def test_a_few_slow_ones_among_many_quick_ones_are_remembered() -> None:
+    # given a desk that handles all at once, but for one in twenty
+    desk = Desk(4)
+    paces: list[float] = []
+    for number in range(400):
+        desk._keep_pace(0.002 if number % 20 == 0 else 0.00001)
+        paces.append(desk._pace)
+    assert min(paces[200:]) > desk_module._QUICK
+
+    # and that one which took very long is forgotten before long
+    for _ in range(300):
+        desk._keep_pace(0.00001)
+    desk._keep_pace(60.0)
+    for _ in range(30):
+        desk._keep_pace(0.00001)
+    assert desk._pace < desk_module._QUICK
 
 
 @ONE

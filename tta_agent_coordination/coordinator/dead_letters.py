@@ -80,7 +80,8 @@ class DeadLetters:
     def _oldest(self, agent_id: AgentId, skip: int, limit: int) -> list[bytes]:
         key = self._calls.keys.inbox(agent_id)["dead"]
         last = skip + min(max(limit, _A_STEP), _ALL) - 1
-        return self._calls.link.commands.run(key, Command(("ZRANGE", key, skip, last)))[0]
+        [names] = self._calls.link.commands.run(key, Command(("ZRANGE", key, skip, last)))
+        return names
 
     def purge(self, agent_id: AgentId, message_ids: Sequence[str] | None) -> int:
         """Drop dead letters: those named, or all."""

@@ -108,6 +108,13 @@ class Feed:
                 self._note_unanswered(asked)
         return None if replies is None else self._heard(asked, replies)
 
+    def take_up(self, visibility: float) -> list[Fetched]:
+        """Return what answers brought that got lost; the most of it is given back by asking."""
+        found: list[Fetched] = []
+        while self._unanswered:
+            found += self._claim({next(iter(self._unanswered)): 1}, {}, visibility)[0]
+        return found
+
     @property
     def has_more(self) -> bool:
         """Whether an inbox had more when it was asked last, or something is due by now."""
@@ -177,14 +184,17 @@ class Feed:
     def _shares(self, most: int) -> dict[AgentId, int]:
         """Return whom to ask, and for how many.
 
-        The inbox that gave messages last; now and then another one as well, so that none starves.
+        The inbox that gave messages last; now and then another one as well, so that none starves,
+        and one that was asked without answer, whose messages may be on lease to nobody.
         """
         if self._first not in self.agent_ids:
             self._first = next(iter(self.agent_ids), self._first)
         self._turns += 1
-        if len(self.agent_ids) < 2 or self._turns % _LOOK_ELSEWHERE:
-            return {self._first: most} if self.agent_ids else {}
-        another = self._another()
+        another = next((one for one in self._unanswered if one != self._first), None)
+        if another is None:
+            if len(self.agent_ids) < 2 or self._turns % _LOOK_ELSEWHERE:
+                return {self._first: most} if self.agent_ids else {}
+            another = self._another()
         return {self._first: most - 1, another: 1} if most > 1 else {another: 1}
 
     def _another(self) -> AgentId:
@@ -249,7 +259,8 @@ class Feed:
 
     def _note_unanswered(self, asked: Asked) -> None:
         for agent_id, call in asked.calls.items():
-            self._unanswered.setdefault(agent_id, []).append(call)
+            if agent_id in self.agent_ids:  # it may have been dropped since
+                self._unanswered.setdefault(agent_id, []).append(call)
 
     def _read(
         self, agent_id: AgentId, call: str, reply: Sequence[Any], visibility: float

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
+import pybreaker
 from redis.exceptions import AskError, ResponseError
 
 from tta_agent_coordination import forks, policy
@@ -194,7 +195,8 @@ class Gate:
             self._sort(error, counted=False, trial=False)
             return None
         self._contact.made = True
-        self._breaker.succeeded(trial=False)
+        if self._breaker.state == pybreaker.STATE_CLOSED:  # else it may be of before what opened it
+            self._breaker.succeeded(trial=False)
         return replies
 
     def _replies_to(self, sent: Sent, pool: Pool, connection: Connection) -> list[Reply]:

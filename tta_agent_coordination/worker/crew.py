@@ -137,8 +137,10 @@ class Crew:
         if self.talk.away:
             for fetcher in self._fetchers.values():
                 fetcher.cut_off()
-        threads.join(self._fetching, _JOIN_TIMEOUT)
+        ended = threads.join(self._fetching, _JOIN_TIMEOUT)
         for fetcher in self._fetchers.values():
+            if ended:
+                self.talk.say(fetcher.give_back_unanswered)
             self.talk.say(fetcher.feed.leave)
 
     def finish(self, drain_timeout: float) -> None:

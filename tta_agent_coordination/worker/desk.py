@@ -96,6 +96,8 @@ _FEWEST_APART = 4
 _MOST_UNDER_WAY = 2
 _QUICK = 0.00005
 """Seconds. To wake a handler takes as long as it would need for several such messages."""
+_SLOW = 8 * _QUICK
+"""Seconds. What takes longer counts as this: one that took very long says little of the others."""
 _LOOK = 0.002
 """Seconds after which it is looked whether somebody has to be woken after all."""
 
@@ -115,6 +117,7 @@ class Desk:
         self._tasks: deque[Task] = deque()
         self._idle: list[threading.Lock] = []
         self._waking = False
+        self._watched = False
         self._lent = False
         self._turn_taken = False
         self._under_way = 0
@@ -180,13 +183,14 @@ class Desk:
         spares two changes of threads for each batch.
         """
         with self._lock:
-            self._lent = True
+            self._lent, self._under_way = True, 0
             self._wake_one()
             while self._turn_taken or (self._lent and not self._stopping):
                 begun = self.tally.begun
-                self._changed.wait(_LOOK)
-                self._wake_for_what_waits(begun)
-            self._lent = False
+                self._changed.wait(_LOOK if self._watched else None)
+                if self.tally.begun == begun:
+                    self._wake_for_what_waits()
+            self._lent = self._watched = False
 
     def return_turn(self, *, lend_on: bool, under_way: int) -> None:
         """End the turn of a handler; the next one may have it, or the thread that lent it.
@@ -231,7 +235,7 @@ class Desk:
         with self._lock:
             self.tally.end(handled=acknowledge)
             if task.begun_at is not None:
-                self._pace += (time.monotonic() - task.begun_at - self._pace) / 8
+                self._keep_pace(time.monotonic() - task.begun_at)
             if acknowledge:
                 self._done.setdefault(task.feed, []).append(task)
             else:
@@ -327,21 +331,35 @@ class Desk:
         self._free -= free
         return Turn(free)
 
+    @property
+    def _something_waits(self) -> bool:
+        return bool(self._tasks) or self._has_turn()
+
+    def _keep_pace(self, seconds: float) -> None:
+        # Slow ones are remembered for long: among many quick ones they are who holds up others.
+        beyond = min(seconds, _SLOW) - self._pace
+        self._pace += beyond / (8 if beyond > 0 else 64)
+
     def _wake_another(self) -> None:
-        # Not for what the one who is at work will have handled before another has woken up.
+        # Not for what the one who is at work will have handled before another has woken up. Should
+        # it take long after all, the thread that lent the turn sees that, and looks for as long as
+        # something is begun.
         if not self._lent or self._pace > _QUICK:
             self._wake_one()
+        elif self._something_waits and not self._watched:
+            self._watched = True
+            self._changed.notify_all()
 
-    def _wake_for_what_waits(self, begun: int) -> None:
-        """Wake a handler if none has begun anything since so many were `begun`."""
-        if self.tally.begun == begun and (self._tasks or self._has_turn()):
-            self._pace = 8 * _QUICK  # it is not so quick now
+    def _wake_for_what_waits(self) -> None:
+        self._watched = False
+        if self._something_waits:
+            self._pace = _SLOW
             self._wake_one()
 
     def _wake_one(self) -> None:
         # Only one at a time: it wakes the next when it has got something. Messages that are
         # handled faster than a thread wakes up cost one change of threads for all of them.
-        if (self._tasks or self._has_turn()) and self._idle and not self._waking:
+        if self._something_waits and self._idle and not self._waking:
             self._waking = True
             self._idle.pop().release()
 

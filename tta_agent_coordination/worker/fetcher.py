@@ -122,6 +122,11 @@ class Fetcher:
         """Give back what was not begun."""
         self.feed.inbox.release(task.inbox, task.token)
 
+    def give_back_unanswered(self) -> None:
+        """Give back what answers brought that got lost, when nobody is going to ask again."""
+        for inbox, delivery in self.feed.take_up(self._visibility):
+            self.feed.inbox.release(inbox, delivery.token)
+
     def _release(self, tasks: Sequence[Task]) -> None:
         for task in tasks:
             self._try(lambda task=task: self.give_back(task))
@@ -151,10 +156,11 @@ class Fetcher:
         try:
             if turn.free:
                 self._ask(turn.free)
-            answered = True
-            while answered and self._under_way and not self._desk.has_tasks:
-                answered = self._read_next()
-            lend_on = answered and self.feed.has_more
+            found = True
+            while found and self._under_way and not self._desk.has_tasks:
+                found = bool(self._read_next())
+            # Who found nothing leaves it to that thread to look at other inboxes, or to ask again.
+            lend_on = found and self.feed.has_more
         except Exception as error:  # noqa: BLE001 - as in run, whose thread will meet it, and pause
             self._failed(error)
         finally:
@@ -174,8 +180,8 @@ class Fetcher:
             raise
         self._under_way.append((fetch, asked, sent))
 
-    def _read_next(self) -> bool:
-        """Hand over what was asked for first; whether Redis answered."""
+    def _read_next(self) -> int:
+        """Hand over what was asked for first; return how many messages that were."""
         fetch, asked, sent = self._under_way.popleft()
         try:
             heard = self.feed.finish(asked, sent)
@@ -184,10 +190,9 @@ class Fetcher:
             raise
         if heard is None:
             self._undo(fetch)
-            return False
-        self._hand_over(fetch, heard)
+            return 0
         self._polled()
-        return True
+        return self._hand_over(fetch, heard)
 
     def _prepare(self, free: int) -> _Fetch:
         return _Fetch(free, self._desk.take_done(self.feed), time.monotonic())
