@@ -35,7 +35,7 @@ Nobody gives it to an agent by chance.
 """
 
 
-@attrs.frozen(order=True)
+@attrs.frozen(order=True, cache_hash=True)
 class AgentId:
     """The address of an agent, and of its inbox.
 

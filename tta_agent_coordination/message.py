@@ -226,7 +226,18 @@ class AgentMessage:
     )
 
 
-_set: Callable[[object, str, object], None] = object.__setattr__
+_Set = Callable[[AgentMessage, object], None]
+
+
+def _setter(name: str) -> _Set:
+    # Of the slot: the message itself refuses to be changed, and `object.__setattr__` looks it up.
+    return vars(AgentMessage)[name].__set__
+
+
+(
+    _set_sender, _set_recipient, _set_payload, _set_message_type, _set_priority, _set_routing,
+    _set_message_id, _set_timestamp, _set_correlation_id, _set_reply_to, _set_ttl, _set_headers,
+) = (_setter(field.name) for field in attrs.fields(AgentMessage))  # fmt: skip
 
 
 def trusted_message(
@@ -243,18 +254,18 @@ def trusted_message(
     It is not copied, nor checked again: for the codec, which has just read the values.
     """
     message = object.__new__(AgentMessage)
-    _set(message, "sender", sender)
-    _set(message, "recipient", recipient)
-    _set(message, "payload", payload)
-    _set(message, "message_type", message_type)
-    _set(message, "priority", priority)
-    _set(message, "routing", _NO_ROUTING)
-    _set(message, "message_id", message_id)
-    _set(message, "timestamp", timestamp)
-    _set(message, "correlation_id", None)
-    _set(message, "reply_to", None)
-    _set(message, "ttl", None)
-    _set(message, "headers", {})
+    _set_sender(message, sender)
+    _set_recipient(message, recipient)
+    _set_payload(message, payload)
+    _set_message_type(message, message_type)
+    _set_priority(message, priority)
+    _set_routing(message, _NO_ROUTING)
+    _set_message_id(message, message_id)
+    _set_timestamp(message, timestamp)
+    _set_correlation_id(message, None)
+    _set_reply_to(message, None)
+    _set_ttl(message, None)
+    _set_headers(message, {})
     return message
 
 

@@ -114,7 +114,7 @@ class CoordinatorOptions(InboxOptions, total=False):
     replicas_timeout: float
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, cache_hash=True)
 class InboxPolicy:
     """What one coordinator asks of inboxes. Configure all that share an inbox alike.
 

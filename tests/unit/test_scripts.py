@@ -4,6 +4,7 @@ import re
 from importlib import resources
 from pathlib import Path
 
+import attrs
 import pytest
 
 from tests.support.backends import Backend
@@ -33,7 +34,7 @@ def test_each_file_is_bound_to_the_constant_of_its_name(name: str) -> None:
     script = getattr(scripts, name.upper())
     assert isinstance(script, Script)
     assert script.name == name
-    assert script == scripts.load(name)
+    assert attrs.asdict(script) == attrs.asdict(scripts.load(name))
 
 
 @EVERY_FILE

@@ -16,7 +16,7 @@ from tta_agent_coordination.coordinator.replication import Replicas
 from tta_agent_coordination.identity import REPLY_TYPE, AgentId
 from tta_agent_coordination.keys import Keys
 from tta_agent_coordination.policy import InboxPolicy
-from tta_agent_coordination.transport.command import Command, Head, Word
+from tta_agent_coordination.transport.command import Command, Ready, Word
 from tta_agent_coordination.transport.gate import Gate
 from tta_agent_coordination.transport.link import Link
 from tta_agent_coordination.transport.scripts import Script
@@ -180,7 +180,7 @@ class Calls:
     def _key(self, agent_id: AgentId) -> str:
         return self.keys.inbox(agent_id)["messages"]
 
-    def _head(self, script: Script, agent_id: AgentId) -> Head:
+    def _head(self, script: Script, agent_id: AgentId) -> Ready:
         keys = self.keys.inbox(agent_id)
         names = (keys[name] for name in script.keys)
-        return Head.of(("EVALSHA", script.sha, len(script.keys), *names))
+        return Ready.of(("EVALSHA", script.sha, len(script.keys), *names))

@@ -15,7 +15,8 @@ from tta_agent_coordination.coordinator.calls import (
     milliseconds,
     new_call_id,
 )
-from tta_agent_coordination.coordinator.inbox import Inbox, asked_again
+from tta_agent_coordination.coordinator.claims import asked_again
+from tta_agent_coordination.coordinator.inbox import Inbox
 from tta_agent_coordination.coordinator.leases import OUTCOMES
 from tta_agent_coordination.coordinator.records import Delivery
 from tta_agent_coordination.delivery import LeaseOutcome

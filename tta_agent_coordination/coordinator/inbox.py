@@ -23,6 +23,13 @@ from tta_agent_coordination.coordinator.calls import (
     new_call_id,
     wait_times,
 )
+from tta_agent_coordination.coordinator.claims import (
+    FEWER,
+    MOST_A_CLAIM,
+    Claim,
+    asked_again,
+    settings,
+)
 from tta_agent_coordination.coordinator.clocks import ServerClocks
 from tta_agent_coordination.coordinator.leases import Failure, Leases, words_of
 from tta_agent_coordination.coordinator.records import Delivery, Opened
@@ -36,39 +43,6 @@ from tta_agent_coordination.transport import scripts
 from tta_agent_coordination.transport.gate import Command
 
 logger = logging.getLogger("tta_agent_coordination")
-
-MOST_A_CLAIM = 1000
-"""Messages handed out in one step at most, so that no script holds the server up."""
-FEWER = 4
-"""A claim that got no answer is made again for so many times fewer messages."""
-
-
-@attrs.frozen
-class Claim:
-    """What one claim brought.
-
-    Attributes:
-        messages: Those that decode.
-        due: Seconds until the inbox has something again: 0 for now, None for not of itself.
-        filled: How many it asked for if it brought as many, so that there may be more; else 0.
-    """
-
-    messages: list[ReceivedMessage]
-    due: float | None
-    filled: int = 0
-
-    @property
-    def is_due_soon(self) -> bool:
-        """Whether those who wait are to be told when it is."""
-        return self.due is not None and microseconds(self.due) < HORIZON
-
-
-def asked_again(most: int, before: int) -> int:
-    """Return how many a claim asks for when it is made again, for up to `most` now.
-
-    Fewer than the `before` that got no answer: it may have been too large to come in time.
-    """
-    return min(most, max(before // FEWER, 1))
 
 
 class Inbox(Leases):
@@ -238,19 +212,12 @@ class Inbox(Leases):
         The server refuses to hand out anything when it gets to it only after the answer is not
         waited for any more; `blocked` seconds are those of a command before it.
         """
-        arguments = (
-            call,
-            most,
-            microseconds(visibility),
-            self._calls.holder,
-            int(staying),
-            HORIZON,
-            self._calls.policy.deliveries,
-            *self.burial(),
-            lifetime(agent_id),
-            self._clocks.answer_by(agent_id, blocked),
-            *words_of(done),
+        calls = self._calls
+        asked = settings(
+            calls.policy, calls.holder, lifetime(agent_id), visibility, staying=staying
         )
+        until = self._clocks.answer_by(agent_id, blocked)
+        arguments = (call, most, asked, until, *words_of(done))
         return self._calls.command(scripts.EXCHANGE if done else scripts.CLAIM, agent_id, arguments)
 
     def read_claim(

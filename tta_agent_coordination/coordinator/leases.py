@@ -22,6 +22,7 @@ from tta_agent_coordination.delivery import LeaseOutcome
 from tta_agent_coordination.events import Events
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.message import FailureType
+from tta_agent_coordination.policy import InboxPolicy
 from tta_agent_coordination.transport import scripts
 from tta_agent_coordination.transport.command import Command
 
@@ -173,9 +174,13 @@ class Leases:
 
     def burial(self) -> tuple[int, int, int]:
         """Return what the scripts that bury take from ``dead_limit`` to ``retention``."""
-        rules = self._calls.policy
-        window = microseconds(rules.dedup_window)
-        return rules.dead_letter_limit, window, milliseconds(rules.retention)
+        return burial(self._calls.policy)
+
+
+def burial(rules: InboxPolicy) -> tuple[int, int, int]:
+    """Return the same under these rules."""
+    window = microseconds(rules.dedup_window)
+    return rules.dead_letter_limit, window, milliseconds(rules.retention)
 
 
 def words_of(deliveries: Sequence[Delivery]) -> list[str | bytes]:

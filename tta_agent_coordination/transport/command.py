@@ -25,31 +25,9 @@ class Fresh:
         return str(self.make())
 
 
-Word = bytes | str | int | float | Fresh
-"""Of a command."""
-
-
-def packed(words: Sequence[Word]) -> bytes:
-    """Return words as they go over the wire, each with its length."""
-    parts: list[bytes] = []
-    for word in words:
-        if type(word) is int:
-            parts.append(_packed_number(word))
-        else:
-            data = word if isinstance(word, bytes) else str(word).encode()
-            parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
-    return b"".join(parts)
-
-
-@lru_cache(maxsize=1024)  # most numbers are settings, which come again with each command
-def _packed_number(number: int) -> bytes:
-    data = b"%d" % number
-    return b"$%d\r\n%b\r\n" % (len(data), data)
-
-
 @attrs.frozen
-class Head:
-    """The words that many commands begin with, made ready once.
+class Ready:
+    """Words that many commands have in common, packed once.
 
     Attributes:
         count: How many words.
@@ -60,15 +38,40 @@ class Head:
     packed: bytes
 
     @classmethod
-    def of(cls, words: Sequence[Word]) -> Head:
+    def of(cls, words: Sequence[Word]) -> Ready:
         """Make words ready."""
-        return cls(len(words), packed(words))
+        return cls(*_packed(words))
 
 
-NO_HEAD = Head(0, b"")
+NONE = Ready(0, b"")
+
+Word = bytes | str | int | float | Fresh | Ready
+"""Of a command; or several, made ready."""
 
 
-@attrs.frozen
+def _packed(words: Sequence[Word]) -> tuple[int, bytes]:
+    """Return how many words there are, and the words as they go over the wire."""
+    count = len(words)
+    parts: list[bytes] = []
+    for word in words:
+        if type(word) is int:
+            parts.append(_number(word))
+        elif isinstance(word, Ready):
+            count += word.count - 1
+            parts.append(word.packed)
+        else:
+            data = word if isinstance(word, bytes) else str(word).encode()
+            parts.append(b"$%d\r\n%b\r\n" % (len(data), data))
+    return count, b"".join(parts)
+
+
+@lru_cache(maxsize=1024)  # most numbers are settings, which come again with each command
+def _number(number: int) -> bytes:
+    data = b"%d" % number
+    return b"$%d\r\n%b\r\n" % (len(data), data)
+
+
+@attrs.define  # not frozen: it is made in half of the time
 class Command:
     """One command to the server.
 
@@ -81,10 +84,10 @@ class Command:
 
     words: tuple[Word, ...]
     script: Script | None = None
-    head: Head = NO_HEAD
+    head: Ready = NONE
     trailing: bool = False
 
     def packed(self) -> bytes:
         """Return it as it goes over the wire."""
-        head = self.head
-        return b"*%d\r\n%b%b" % (head.count + len(self.words), head.packed, packed(self.words))
+        count, words = _packed(self.words)
+        return b"*%d\r\n%b%b" % (self.head.count + count, self.head.packed, words)

@@ -17,7 +17,7 @@ _HEADER = re.compile(r"^-- (KEYS|ARGV|INCLUDE)\s+(.*)$", re.MULTILINE)
 _FOLDER = resources.files("tta_agent_coordination") / "lua"
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)  # there is one of each
 class Script:
     """One move, as the server knows it.
 

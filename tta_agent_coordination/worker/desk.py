@@ -346,7 +346,7 @@ class Desk:
         # something is begun.
         if not self._lent or self._pace > _QUICK:
             self._wake_one()
-        elif self._something_waits and not self._watched:
+        elif not self._watched and self._something_waits:
             self._watched = True
             self._changed.notify_all()
 
