@@ -58,6 +58,21 @@ def test_work_goes_on_by_itself_when_the_node_of_a_cluster_is_replaced() -> None
     assert play(SCENARIOS["cluster-failover"], 1.5).faults
 
 
+def test_scenarios_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    played: list[float] = []
+
+    def note(_scenario: Scenario, _url: object, _dice: object, seconds: float, *_: object) -> None:
+        played.append(seconds)
+
+    monkeypatch.setattr(run, "_play", note)
+
+    play_all(list(SCENARIOS.values()), seconds=60.0, seed=1)
+
+    assert len(played) == len(SCENARIOS)
+    assert sum(played) == pytest.approx(60.0)
+    assert len(set(played)) == 1
+
+
 def test_on_a_given_server_only_those_faults_are_made_that_leave_it_alone(
     own_server: OwnServers, tmp_path: Path
 ) -> None:

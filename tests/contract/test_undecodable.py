@@ -253,6 +253,23 @@ def test_a_delayed_message_without_its_state_has_normal_priority_and_was_never_t
     assert coordinator.ack(WORKER, received.token) is LeaseOutcome.DONE
 
 
+@pytest.mark.parametrize("state", STATES)
+def test_a_message_whose_state_was_spoiled_goes_back_before_others_of_normal_priority(
+    coordinator: RedisMessageCoordinator, client: Client, key_prefix: str, state: bytes
+) -> None:
+    first = message(1, priority=1)
+    coordinator.send_message(SENDER, WORKER, first)
+    coordinator.release(WORKER, take(coordinator).token)
+    client.hset(Keys(key_prefix).inbox(WORKER)["states"], first.message_id, state)
+    received = take(coordinator)
+    send(coordinator, 2)
+
+    assert coordinator.release(WORKER, received.token) is LeaseOutcome.DONE
+
+    assert coordinator.stats(WORKER).ready == {9: 0, 5: 2, 1: 0}
+    assert [take(coordinator).message.payload["n"] for _ in range(2)] == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("field", "spoiled"),
     [

@@ -36,6 +36,17 @@ def is_note(command: Command) -> bool:
     return command.name == "EVALSHA" and command.args[0].decode() == scripts.TOUCH.sha
 
 
+def test_each_inbox_is_noted_once_however_many_a_sender_has(
+    proxy: FaultProxy, through_proxy: Coordinators
+) -> None:
+    sender = through_proxy()
+    for _ in range(3):
+        for inbox in (WORKER, ONE):
+            send(sender, 1, to=inbox)
+
+    assert len([command for command in proxy.commands if is_note(command)]) == 2
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_what_is_sent_next_is_listed(
     backend: Backend, key_prefix: str, coordinators: Coordinators, way: str

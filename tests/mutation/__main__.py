@@ -133,7 +133,10 @@ def _try_all(
 def _tests_of(mutant: Mutant, baseline: Baseline) -> list[str]:
     if not mutant.path.endswith(".lua"):
         return baseline.tests_of(mutant.path, mutant.line)
-    return baseline.tests_of_all([place for name in _scripts_of(mutant) for place in _uses(name)])
+    scripts = _scripts_of(mutant)
+    places = [place for name in scripts for place in _uses(name, PACKAGE)]
+    files = {path for name in scripts for path, _ in _uses(name, "tests")}
+    return baseline.tests_of_all(places, files)
 
 
 def _scripts_of(mutant: Mutant) -> list[str]:
@@ -150,10 +153,10 @@ def _scripts_of(mutant: Mutant) -> list[str]:
     ]
 
 
-def _uses(script: str) -> Iterator[tuple[str, int]]:
-    """Yield the lines of Python that name a script."""
+def _uses(script: str, folder: str) -> Iterator[tuple[str, int]]:
+    """Yield the lines of Python in a folder that name a script."""
     name = re.compile(rf"\bscripts\.{script.upper()}\b")
-    for file in sorted((ROOT / PACKAGE).rglob("*.py")):
+    for file in sorted((ROOT / folder).rglob("*.py")):
         for number, line in enumerate(file.read_text("utf-8").splitlines(), start=1):
             if name.search(line):
                 yield file.relative_to(ROOT).as_posix(), number

@@ -55,10 +55,10 @@ class Baseline:
         of_file = [context for some in contexts.values() for context in some]
         return self._named(contexts.get(line, [])) or self._named(of_file) or self.broad()
 
-    def tests_of_all(self, places: list[tuple[str, int]]) -> list[str]:
-        """Return the tests that run any of some lines, the quickest first."""
+    def tests_of_all(self, places: list[tuple[str, int]], files: set[str]) -> list[str]:
+        """Return the tests that run any of some lines, or are in some files, the quickest first."""
         chosen = {test for place in places for test in self.tests_of(*place)}
-        return self._chosen(chosen)
+        return self._chosen(chosen | {test for test in self.seconds if _file_of(test) in files})
 
     def broad(self) -> list[str]:
         """Return tests of everything, the quickest first."""
@@ -84,6 +84,10 @@ class Baseline:
                 break
             chosen.append(test)
         return chosen
+
+
+def _file_of(test: str) -> str:
+    return test.partition("::")[0]
 
 
 def measure(root: Path, *, jobs: int) -> Baseline:

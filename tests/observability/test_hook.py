@@ -10,11 +10,13 @@ from tests.observability.given import ONE, Recorder
 from tests.support.strikes import striking
 from tta_agent_coordination.events import (
     AgentSuperseded,
+    Event,
     Events,
     HeartbeatsFailed,
     HeartbeatsRecovered,
     held,
 )
+from tta_agent_coordination.events import kinds as kinds_of_events
 from tta_agent_coordination.transport.breaker import Breaker
 
 TOLD = HeartbeatsFailed(error="for the test")
@@ -46,6 +48,14 @@ def test_one_that_is_removed_is_not_told_any_more(events: Events, recorder: Reco
     events.tell(TOLD)
 
     assert recorder.events == []
+
+
+def test_events_are_never_equal_whatever_is_in_them() -> None:
+    kinds = [kind for kind in vars(kinds_of_events).values() if isinstance(kind, type)]
+    kinds = [kind for kind in kinds if issubclass(kind, Event)]
+    assert len(kinds) > 20
+    assert {kind.__eq__ for kind in kinds} == {object.__eq__}
+    assert {kind.__hash__ for kind in kinds} == {object.__hash__}
 
 
 def test_what_is_no_function_is_refused() -> None:
