@@ -20,7 +20,7 @@ from tests.contract.given import (
     take,
 )
 from tests.support.servers import Client
-from tta_agent_coordination import AgentId, DeadLetter, RedisMessageCoordinator
+from tta_agent_coordination import AgentId, DeadLetter, FailureType, RedisMessageCoordinator
 from tta_agent_coordination.keys import Keys
 
 pytestmark = pytest.mark.guarantee("2.6")
@@ -39,6 +39,17 @@ def test_they_are_read_the_oldest_first_in_pages(coordinator: RedisMessageCoordi
     assert [told(page) for page in pages] == [[0, 1, 2], [3, 4, 5], [6], []]
     assert coordinator.dead_letters(WORKER, limit=0) == []
     assert told(coordinator.dead_letters(WORKER)) == list(range(7))
+
+
+@pytest.mark.usefixtures("clock")
+def test_those_that_die_in_one_microsecond_keep_their_order(
+    coordinator: RedisMessageCoordinator,
+) -> None:
+    for number in range(3):  # ids in the other order than that of their deaths
+        coordinator.send_message(SENDER, WORKER, message(number, message_id=f"id-{9 - number}-ab"))
+        assert coordinator.nack(WORKER, take(coordinator).token, FailureType.PERMANENT)
+
+    assert told(coordinator.dead_letters(WORKER)) == [0, 1, 2]
 
 
 def test_a_hundred_are_read_unless_more_are_asked_for(

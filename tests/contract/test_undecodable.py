@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.contract.conftest import Later, Make
+from tests.contract.conftest import Later, Make, Raw
 from tests.contract.given import (
     FAILED,
     LONG,
@@ -251,6 +251,27 @@ def test_a_delayed_message_without_its_state_has_normal_priority_and_was_never_t
     received = take(coordinator)
     assert received.queue_message.delivery_attempts == 1
     assert coordinator.ack(WORKER, received.token) is LeaseOutcome.DONE
+
+
+@pytest.mark.parametrize("attempts", [1, 4])
+def test_nothing_stays_of_a_message_whose_record_is_gone_when_its_lease_ends(
+    coordinator: RedisMessageCoordinator,
+    client: Client,
+    key_prefix: str,
+    later: Later,
+    raw: Raw,
+    attempts: int,
+) -> None:
+    [lost, _] = send(coordinator, 1, 2)
+    for _ in range(attempts):
+        later(LONG + 1)
+        assert len(coordinator.receive_many(WORKER, 2, LONG)) == 2
+    client.hdel(Keys(key_prefix).inbox(WORKER)["messages"], lost.message_id)
+    later(LONG + 1)
+
+    coordinator.recover_pending(WORKER)
+
+    assert not list(raw().faults())
 
 
 @pytest.mark.parametrize("state", STATES)

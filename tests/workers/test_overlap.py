@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -65,6 +65,7 @@ def test_a_half_of_the_handlers_is_asked_for_while_the_other_half_is_at_work(
     # given a worker of four threads, and what it has in hand and has asked for at each step
     asked: list[int] = []
     under_way: list[int] = []
+    claims: list[int] = []
     waiting: list[bool] = []
     begin = Feed.begin
 
@@ -72,6 +73,7 @@ def test_a_half_of_the_handlers_is_asked_for_while_the_other_half_is_at_work(
         [fetcher] = worker._crew._fetchers.values()
         asked.append(most)
         under_way.append(sum(fetch.free for fetch, *_ in fetcher._under_way))
+        claims.append(len(fetcher._under_way))
         waiting.append(worker._crew.desk.has_tasks)
         return begin(feed, acks, most, visibility)
 
@@ -85,6 +87,7 @@ def test_a_half_of_the_handlers_is_asked_for_while_the_other_half_is_at_work(
     assert handled(agent) == list(range(MANY))
     assert any(waiting)
     assert 2 in under_way
+    assert set(claims) == {0, 1}
     assert asked.count(2) > len(asked) // 2
     assert max(map(sum, zip(asked, under_way, strict=True))) <= 4
 
@@ -369,7 +372,8 @@ def test_a_turn_that_finds_nothing_goes_back_to_the_thread_that_looks_everywhere
 def test_nobody_looks_again_and_again_while_all_handlers_are_at_work(
     coordinator: Coordinator, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # given handlers that all wait for something, and more messages than they can take
+    # given handlers that all wait for something after quick ones, and more than they can take
+    monkeypatch.setattr(desk_module, "_QUICK", LONG)
     gate = Gate()
 
     def act(payload: Payload) -> Payload | None:
@@ -395,6 +399,17 @@ def test_nobody_looks_again_and_again_while_all_handlers_are_at_work(
     assert len(looks) <= 1
     gate.open.set()
     eventually(lambda: is_empty(coordinator, OWN))
+
+
+def test_who_had_to_be_woken_wakes_the_next_one() -> None:
+    desk = Desk(4)
+    desk._pace, desk._lent, desk._watched = 0.0, True, True
+    desk._tasks.append(cast("Any", "one that waits"))
+
+    desk._wake_for_what_waits()
+
+    assert desk._pace > desk_module._QUICK
+    assert not desk._watched
 
 
 def test_a_few_slow_ones_among_many_quick_ones_are_remembered() -> None:

@@ -16,7 +16,6 @@ class _Round:
     then: Sequence[Callable[[], object]]
     at: LocalAgent | None = None
     seen_at: LocalAgent | None = None
-    over: bool = False
 
     def run(self) -> None:
         for local in self.agents:
@@ -24,13 +23,12 @@ class _Round:
             local.ask()
         for call in self.then:
             call()
-        self.over = True
         self.agents, self.then, self.at, self.seen_at = (), (), None, None  # kept by nobody else
 
     def advances(self) -> bool:
         """Whether it goes on, and has got on since the last look."""
         before, self.seen_at = self.seen_at, self.at
-        return not self.over and self.at is not before
+        return self.at is not before
 
 
 class Survey:

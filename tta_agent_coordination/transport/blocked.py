@@ -8,6 +8,8 @@ import socket
 from collections.abc import Sequence
 from typing import Any, cast
 
+import attrs
+
 from tta_agent_coordination.transport.command import Command
 from tta_agent_coordination.transport.wire import Connection, Pool
 
@@ -70,6 +72,7 @@ class Blocked:
             return None
 
 
+@attrs.frozen
 class Sent:
     """Commands that the server carries out while their sender does something else.
 
@@ -79,15 +82,6 @@ class Sent:
         way: The pool and its connection on which the replies come; None when nothing was sent.
     """
 
-    def __init__(
-        self, commands: Sequence[Command], end: float, way: tuple[Pool, Connection] | None = None
-    ) -> None:
-        """Note what was sent, and where."""
-        self.commands = commands
-        self.end = end
-        self.way = way
-        self._blocked = Blocked(way[1] if way else None)
-
-    def over(self) -> None:
-        """Note that no reply is waited for any more."""
-        self._blocked.over()
+    commands: Sequence[Command]
+    end: float
+    way: tuple[Pool, Connection] | None = None

@@ -208,7 +208,6 @@ class Gate:
             connection.disconnect()
             raise
         finally:
-            sent.over()
             self._release(pool, connection)
         for reply in replies:
             if isinstance(reply, ResponseError):
