@@ -93,7 +93,6 @@ class Turn:
 
 _FEWEST_APART = 4
 """Handlers of which a half fetches while the other half is at work."""
-_MOST_UNDER_WAY = 2
 _QUICK = 0.00005
 """Seconds. To wake a handler takes as long as it would need for several such messages."""
 _SLOW = 8 * _QUICK
@@ -316,19 +315,15 @@ class Desk:
     def _has_turn(self) -> bool:
         if not self._lent or self._turn_taken or self._stopping:
             return False
-        return self._can_ask or (self._under_way > 0 and not self._tasks)
-
-    @property
-    def _can_ask(self) -> bool:
-        # For a half of the handlers, while the other half has something to do: then the server
-        # works while the handlers do, and has the next batch ready when they are.
-        enough = 1 if not self._tasks else self._worth_asking
-        return self._under_way < _MOST_UNDER_WAY and self._free >= enough
+        # While there is something to do, half of the handlers have to be free: then the server
+        # works while the other half does, and has the next batch ready when they are free, too.
+        if self._tasks:
+            return self._free >= self._worth_asking
+        return self._free > 0 or self._under_way > 0
 
     def _take_turn(self) -> Turn:
         self._turn_taken = True
-        free = self._free if self._can_ask else 0
-        self._free -= free
+        free, self._free = self._free, 0
         return Turn(free)
 
     @property
