@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.waiting import eventually
+from tests.support.backends import Backend
+from tests.support.waiting import SLACK, eventually
+from tests.workers.conftest import Coordinators
 from tests.workers.given import (
     ASKER,
     LONG,
@@ -27,6 +29,7 @@ from tta_agent_coordination import (
     RedisMessageCoordinator,
 )
 from tta_agent_coordination.coordinator.feed import Feed
+from tta_agent_coordination.proxy import FaultProxy
 
 ONE = pytest.mark.backend("fakeredis", "valkey")
 
@@ -193,6 +196,45 @@ def test_what_a_handler_fetches_while_its_worker_stops_is_given_back(
     left = coordinator.receive_many(OWN, 10)
     assert len(left) + len(agent.got) == 10
     assert {one.queue_message.delivery_attempts for one in left} == {1}
+
+
+@pytest.mark.guarantee("4.3")
+@pytest.mark.backend("valkey")
+def test_what_cannot_be_given_back_at_a_stop_is_tried_once(
+    backend: Backend,
+    proxy: FaultProxy,
+    key_prefix: str,
+    coordinators: Coordinators,
+    serve: Serve,
+    handlers_do: Any,
+) -> None:
+    # given a handler that has just claimed three messages when Redis falls silent
+    far = coordinators(backend.client_through(proxy), key_prefix, call_timeout=2.0)
+    claimed, go_on = threading.Event(), threading.Event()
+
+    def hold(finish: Exchange) -> Any:
+        answer = finish()
+        if answer and len(answer[0]) == 3 and not claimed.is_set():
+            proxy.black_hole()
+            claimed.set()
+            assert go_on.wait(LONG)
+        return answer
+
+    handlers_do(hold)
+    fill(far, 30)
+    worker: AgentWorker = serve(Scripted(), far, threads=3)
+    assert claimed.wait(LONG)
+
+    # when the worker stops
+    began = time.monotonic()
+    stopped = in_thread(worker.stop, "stopper")
+    eventually(lambda: worker._crew.desk.stopping)
+    go_on.set()
+
+    # then that takes as long as one call that nobody answers
+    assert stopped() is True
+    assert time.monotonic() - began < 2.0 + SLACK
+    proxy.heal()
 
 
 @pytest.mark.guarantee("4.1")

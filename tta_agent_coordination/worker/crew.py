@@ -133,7 +133,7 @@ class Crew:
         for task in self.desk.stop():
             self.talk.say(partial(self._fetchers[task.feed].give_back, task))
         for fetcher in self._fetchers.values():
-            fetcher.stop(self.talk)
+            fetcher.stop()
         if self.talk.away:
             for fetcher in self._fetchers.values():
                 fetcher.cut_off()
@@ -197,6 +197,7 @@ class Crew:
             self.desk,
             lease,
             lends=lends,
+            talk=self.talk,
             polled=self._note_poll,
             failed=self._note_failure,
         )

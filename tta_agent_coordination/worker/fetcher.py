@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import attrs
 
@@ -56,11 +57,13 @@ class Fetcher:
         visibility: float,
         *,
         lends: bool,
+        talk: Farewell,
         polled: Callable[[], None],
         failed: Callable[[Exception], None],
     ) -> None:
         """Fetch from `feed` for `desk`; tell `polled` and `failed` how it goes.
 
+        What is said to Redis at the stop goes through `talk`, which knows when that is in vain.
         With `lends`, handlers fetch while there is as much as they can take. Not where several
         fetchers share the handlers: each is to have its turn.
         """
@@ -68,6 +71,7 @@ class Fetcher:
         self._desk = desk
         self._visibility = visibility
         self._lends = lends
+        self._talk = talk
         self._polled = polled
         self._failed = failed
         self._under_way: deque[tuple[_Fetch, Asked, Sent]] = deque()
@@ -88,10 +92,10 @@ class Fetcher:
         if not self._is_cut_off:
             self.flush_if_parked()
 
-    def stop(self, talk: Farewell) -> None:
+    def stop(self) -> None:
         """End a wait under way; the desk was told to stop before."""
         self._paused.set()
-        talk.say(self.feed.interrupt)
+        self._talk.say(self.feed.interrupt)
 
     def cut_off(self) -> None:
         """End it though Redis does not answer."""
@@ -126,10 +130,6 @@ class Fetcher:
         """Give back what answers brought that got lost, when nobody is going to ask again."""
         for inbox, delivery in self.feed.take_up(self._visibility):
             self.feed.inbox.release(inbox, delivery.token)
-
-    def _release(self, tasks: Sequence[Task]) -> None:
-        for task in tasks:
-            self._try(lambda task=task: self.give_back(task))
 
     def _turn(self) -> None:
         if self._under_way:  # handlers left it when they gave the turn back
@@ -218,7 +218,8 @@ class Fetcher:
         ]
         self._desk.give_back(fetch.free - len(tasks))
         if tasks and not self._desk.put(tasks):
-            self._release(tasks)
+            for task in tasks:
+                self._talk.say(partial(self.give_back, task))
             self._desk.give_back(len(tasks))
         return len(tasks)
 
