@@ -25,6 +25,7 @@ from tta_agent_coordination.chaos.produce import send
 from tta_agent_coordination.chaos.serve import WatchedCoordinator, WatchedFeed
 from tta_agent_coordination.chaos.settings import INBOX, LEASE, PRODUCER, Settings
 from tta_agent_coordination.chaos.work import Work
+from tta_agent_coordination.coordinator.feed import Feed
 from tta_agent_coordination.coordinator.leases import Failure
 from tta_agent_coordination.coordinator.records import Delivery
 
@@ -181,6 +182,29 @@ def test_what_a_worker_fetches_and_acks_is_written_down(feed: WatchedFeed, tmp_p
         ("settled", "ack", "DONE"),
         ("settling", "ack", ""),
         ("settled", "ack", "STALE"),
+    ]
+
+
+def test_what_a_worker_asks_for_ahead_is_written_down(
+    feed: WatchedFeed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery = fetch(feed)
+    begun = feed.begin({INBOX: [delivery]}, 1, LEASE)
+    assert settlements(tmp_path) == [("settling", "ack", "")]
+    assert feed.finish(*begun) == ([], [])
+
+    def refuse(*_given: object) -> None:
+        raise CoordinatorUnavailableError("for the test")
+
+    monkeypatch.setattr(Feed, "begin", refuse)
+    with pytest.raises(CoordinatorUnavailableError):
+        feed.begin({INBOX: [delivery]}, 1, LEASE)
+
+    assert settlements(tmp_path) == [
+        ("settling", "ack", ""),
+        ("settled", "ack", "DONE"),
+        ("settling", "ack", ""),
+        ("settled", "ack", "UNCERTAIN"),
     ]
 
 

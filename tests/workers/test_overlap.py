@@ -1,5 +1,6 @@
 """4.3: the server works on what is asked for next while handlers are at work on what they have."""
 
+import contextlib
 import logging
 import threading
 import time
@@ -24,10 +25,19 @@ from tests.workers.given import (
     in_thread,
     is_empty,
 )
-from tta_agent_coordination import AgentId, RedisMessageCoordinator, current_message
+from tta_agent_coordination import (
+    AgentId,
+    CoordinationError,
+    CoordinatorCircuitOpenError,
+    CoordinatorUnavailableError,
+    RedisMessageCoordinator,
+    current_message,
+)
 from tta_agent_coordination.coordinator.feed import Feed
 from tta_agent_coordination.proxy import Command, FaultProxy
 from tta_agent_coordination.transport import scripts
+from tta_agent_coordination.transport.gate import Gate as TheGate
+from tta_agent_coordination.worker import crew as crew_module
 from tta_agent_coordination.worker import desk as desk_module
 from tta_agent_coordination.worker.desk import Desk
 
@@ -256,6 +266,95 @@ def test_what_is_under_way_for_an_inbox_that_is_dropped_is_handled_and_no_more_o
     assert [inbox for inbox, _ in found] == [other]
     assert not feed.has_more
     assert feed.exchange({}, 4, LONG) == ([], [])
+
+
+@pytest.mark.guarantee("2.9")
+@pytest.mark.backend("valkey")
+def test_a_claim_that_the_breaker_refuses_is_made_once_it_is_closed(
+    backend: Backend, proxy: FaultProxy, key_prefix: str, coordinators: Coordinators
+) -> None:
+    # given a claim without an answer, and a breaker that opened since
+    far = coordinators(backend.client_through(proxy), key_prefix, call_timeout=0.3)
+    fill(far, 2)
+    [feed] = far.internals.feed([OWN])
+    assert feed.exchange({}, 1, LONG)[0]
+    proxy.drop_reply_of("EVALSHA")
+    assert feed.finish(*feed.begin({}, 1, LONG)) is None
+    proxy.refuse()
+    while far.internals.link.commands.state == "closed":
+        with pytest.raises(CoordinatorUnavailableError):
+            far.stats(OWN)
+
+    # when it is refused
+    with pytest.raises(CoordinatorCircuitOpenError):
+        feed.begin({}, 1, LONG)
+    proxy.heal()
+
+    # then it brings what it had brought, as soon as there is an answer
+    found: list[Any] = []
+
+    def answered() -> bool:
+        with contextlib.suppress(CoordinatorUnavailableError):
+            found.extend(feed.exchange({}, 1, LONG)[0])
+        return bool(found)
+
+    eventually(answered)
+    assert [delivery.attempts for _, delivery in found] == [1]
+
+
+@pytest.mark.guarantee("2.9")
+@pytest.mark.backend("valkey")
+def test_an_error_in_place_of_an_answer_ends_the_turn_and_costs_no_message(
+    coordinator: Coordinator, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given handlers of which one gets an error for an answer
+    failed: list[str] = []
+    attempts: list[int] = []
+    finish = TheGate.finish
+
+    def fail_once(gate: TheGate, sent: Any) -> Any:
+        replies = finish(gate, sent)
+        if not failed:
+            failed.append(threading.current_thread().name)
+            raise CoordinationError("an error that no repetition mends")
+        return replies
+
+    def act(_payload: Payload) -> None:
+        attempts.append(current_message().received.queue_message.delivery_attempts)
+
+    monkeypatch.setattr(TheGate, "finish", fail_once)
+    fill(coordinator)
+    agent = Scripted(act)
+    worker = serve(agent, coordinator, threads=4)
+
+    # then everything is handled once all the same, and it is told of
+    eventually(lambda: is_empty(coordinator, OWN), timeout=LONG)
+    assert handled(agent) == list(range(MANY))
+    assert set(attempts) == {1}
+    assert "no repetition mends" in (worker.health().last_error or "")
+
+
+@ONE
+def test_a_fetching_thread_that_does_not_end_is_not_waited_for(
+    coordinator: Coordinator, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a fetching thread that hangs in its wait
+    monkeypatch.setattr(crew_module, "_JOIN_TIMEOUT", 0.05)
+    waits, go_on = threading.Event(), threading.Event()
+
+    def hang(_feed: Feed) -> None:
+        waits.set()
+        assert go_on.wait(LONG)
+
+    monkeypatch.setattr(Feed, "wait", hang)
+    worker = serve(Scripted(), coordinator)
+    assert waits.wait(LONG)
+
+    # then its worker stops without it
+    began = time.monotonic()
+    worker.stop()
+    assert time.monotonic() - began < SLACK
+    go_on.set()
 
 
 @pytest.mark.guarantee("2.9")

@@ -233,8 +233,7 @@ class Desk:
         """Put a handled message away; its lease is kept until it is acknowledged."""
         with self._lock:
             self.tally.end(handled=acknowledge)
-            if task.begun_at is not None:
-                self._keep_pace(time.monotonic() - task.begun_at)
+            self._keep_pace(time.monotonic() - (task.begun_at or 0.0))
             if acknowledge:
                 self._done.setdefault(task.feed, []).append(task)
             else:
