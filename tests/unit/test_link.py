@@ -490,12 +490,18 @@ def test_an_answer_of_before_an_outage_does_not_end_it(
     with link_to(backend.client_through(proxy), call_timeout=0.3) as link:
         gate = link.commands
         sent = gate.begin(key_prefix, PING)
-        eventually(lambda: proxy.count("PING") == 1)
+        wrong = gate.begin(key_prefix, Command(("ZADD", key_prefix)))
+        for one in (sent, wrong):
+            connection = one.way[1]
+            eventually(connection.can_read, what="the server did not answer")
         proxy.black_hole()
         while gate.state == "closed":
             with pytest.raises(CoordinatorUnavailableError):
                 gate.run(key_prefix, PING)
-        gate.finish(sent)
+        assert gate.finish(sent) == [b"PONG"]
+        assert gate.state == "open"
+        with pytest.raises(CoordinationError, match="wrong number of arguments"):
+            gate.finish(wrong)
         assert gate.state == "open"
 
 

@@ -117,8 +117,7 @@ class Gate:
         except BaseException:
             self._breaker.abandoned(trial=trial)
             raise
-        self._contact.made = True
-        self._breaker.succeeded(trial=trial)
+        self._answered(trial=trial)
         return replies
 
     def _retry(
@@ -139,19 +138,23 @@ class Gate:
                 error = again
                 self._sort(error, counted=True, trial=False)
             else:
-                self._contact.made = True
-                self._breaker.succeeded(trial=False)
+                self._answered(trial=False)
                 return replies
         raise self._unavailable(error) from error
 
-    def _sort(self, error: Exception, *, counted: bool, trial: bool) -> None:
+    def _answered(self, *, trial: bool, late: bool = False) -> None:
+        """Note that the server is there; a late answer may be of before what opened the breaker."""
+        self._contact.made = True
+        if not late or self._breaker.state == pybreaker.STATE_CLOSED:
+            self._breaker.succeeded(trial=trial)
+
+    def _sort(self, error: Exception, *, counted: bool, trial: bool, late: bool = False) -> None:
         """Return when `error` is one that may pass; raise what it means when it is not."""
         self._check_open()  # that somebody closed the connections is no failure of the server
         fault = fault_of(error)
         one_server = not self._route().spread
         if fault not in _PASSING or (fault is Fault.REDIRECTED and one_server):
-            self._contact.made = True
-            self._breaker.succeeded(trial=trial)  # the server is there: it answered
+            self._answered(trial=trial, late=late)
             raise translate(error, fault) from error
         self._route().refresh()
         if counted and fault in _COUNTED:
@@ -192,11 +195,9 @@ class Gate:
         try:
             replies = self._replies_to(sent, *sent.way)
         except Exception as error:  # noqa: BLE001 - as in begin
-            self._sort(error, counted=False, trial=False)
+            self._sort(error, counted=False, trial=False, late=True)
             return None
-        self._contact.made = True
-        if self._breaker.state == pybreaker.STATE_CLOSED:  # else it may be of before what opened it
-            self._breaker.succeeded(trial=False)
+        self._answered(trial=False, late=True)
         return replies
 
     def _replies_to(self, sent: Sent, pool: Pool, connection: Connection) -> list[Reply]:
