@@ -208,6 +208,19 @@ def test_what_a_worker_asks_for_ahead_is_written_down(
     ]
 
 
+def test_what_a_worker_asks_for_ahead_is_uncertain_when_no_answer_comes(
+    feed: WatchedFeed, server: LocalServer, tmp_path: Path
+) -> None:
+    delivery = fetch(feed)
+    server.pause()
+    begun = feed.begin({INBOX: [delivery]}, 1, LEASE)
+    server.kill()
+
+    assert feed.finish(*begun) is None
+
+    assert settlements(tmp_path) == [("settling", "ack", ""), ("settled", "ack", "UNCERTAIN")]
+
+
 def test_what_a_worker_gives_back_or_keeps_is_written_down(
     feed: WatchedFeed, tmp_path: Path
 ) -> None:

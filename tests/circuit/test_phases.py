@@ -89,10 +89,10 @@ def test_the_defaults_are_those_that_are_documented(make: Make) -> None:
 @pytest.mark.backend(*SEVERAL)
 def test_calls_may_try_again_when_its_time_is_over(breaker: CircuitBreaker, later: Later) -> None:
     trip(breaker)
-    later(59.0)
-    assert 0.0 < refused(breaker).retry_after <= 1.0
+    later(50.0)
+    assert 0.0 < refused(breaker).retry_after <= 10.0
     assert not breaker.is_call_permitted()
-    later(1.0)
+    later(10.0)
     assert breaker.state is HALF_OPEN
     assert breaker.is_call_permitted()
     assert breaker.get_metrics()["retry_after"] == 0.0

@@ -16,12 +16,12 @@ def reasons(coordinator: RedisMessageCoordinator) -> list[str]:
 def test_it_is_handed_out_in_time_and_dies_after_it(
     coordinator: RedisMessageCoordinator, later: Later
 ) -> None:
-    send(coordinator, 0, ttl=20)
-    send(coordinator, 1, ttl=10)
+    send(coordinator, 0, ttl=200)
+    send(coordinator, 1, ttl=100)
     send(coordinator, 2)
-    later(9.5)
+    later(90)
     assert coordinator.stats(WORKER).ready[5] == 3
-    later(1)
+    later(11)
     assert drain(coordinator) == [0, 2]
     assert reasons(coordinator) == ["expired"]
     [letter] = coordinator.dead_letters(WORKER)
@@ -36,8 +36,8 @@ def test_no_time_to_live_is_over_at_once(coordinator: RedisMessageCoordinator) -
 
 
 def test_it_begins_when_the_delay_ends(coordinator: RedisMessageCoordinator, later: Later) -> None:
-    coordinator.send_message(SENDER, WORKER, message(0, ttl=10), delay=100)
-    later(109)
+    coordinator.send_message(SENDER, WORKER, message(0, ttl=100), delay=100)
+    later(190)
     assert drain(coordinator) == [0]
 
 

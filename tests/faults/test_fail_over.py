@@ -283,7 +283,9 @@ def test_sentinels_that_are_away_are_passed_over_and_asked_last_next_time(
 def test_a_sentinel_that_names_a_replica_is_not_believed(
     sentinels: Sentinels, own_server: OwnServers
 ) -> None:
-    port = sentinels.replica.address[1]
+    # A replica that they do not watch: they would tell the wrong one who is the primary.
+    host, port = own_server(tcp=True).address
+    port = own_server(tcp=True, options=("--replicaof", host, str(port))).address[1]
     wrong = own_server(
         tcp=True,
         options=("--sentinel",),

@@ -145,6 +145,8 @@ def run_killed(servers: Servers, proxy: FaultProxy, key_prefix: str, *, at: int)
         cwd=ROOT,
     )
     ended = process.wait(60)
+    if ended != 0:  # the proxy may have to write down yet what it has done
+        eventually(lambda: fault.used_up, what="it was not the proxy that killed it")
     assert fault.used_up == (ended != 0)
     proxy.heal()
     # The server has carried out what reached it when it notices that nobody is there.

@@ -98,10 +98,10 @@ def test_those_of_an_agent_that_was_ended_move_once_it_would_be_dead(
     make: Make, later: Later, coordinator: RedisMessageCoordinator
 ) -> None:
     # given an agent that was found, ended long after its registration, and was sent something
-    owner, supervisor = make(heartbeat_ttl_s=10), make()
+    owner, supervisor = make(heartbeat_ttl_s=100), make()
     owner.register(Plain(ONE))
     to = supervisor.pick("worker")
-    later(90)
+    later(150)
     owner.deregister(ONE)
     send(coordinator, 1, 2, to=to)
     restarted: list[AgentRecord] = []
@@ -110,11 +110,11 @@ def test_those_of_an_agent_that_was_ended_move_once_it_would_be_dead(
 
     # then it has time to come back
     assert supervisor.detect_and_recover().moved == 0
-    later(19)
+    later(190)
     assert supervisor.detect_and_recover().moved == 0
 
     # and after that what waits for it moves, and nobody restarts what was meant to end
-    later(2)
+    later(11)
     assert supervisor.detect_and_recover() == RecoverySummary(moved=2)
     assert [one.message.payload["n"] for one in drain(coordinator, SHARED)] == [1, 2]
     assert restarted == []

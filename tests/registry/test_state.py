@@ -41,7 +41,7 @@ def test_the_registration_is_a_beat(make: Make) -> None:
 
 def test_it_is_there_after_the_ttl_until_the_grace_time_ends(make: Make, later: Later) -> None:
     make(heartbeat_ttl_s=10, grace_s=100).register(Stateful(ONE, STATE))
-    later(99)
+    later(90)
     assert successor(make()) == [STATE]
 
 
@@ -50,7 +50,7 @@ def test_what_an_agent_exports_at_its_end_is_kept(make: Make, later: Later) -> N
     registry.register(agent)
     agent.state = STATE
     registry.deregister(ONE)
-    later(99)
+    later(90)
     assert make().get(ONE) is None
     assert successor(make()) == [STATE]
 
