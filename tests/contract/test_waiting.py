@@ -392,7 +392,7 @@ def test_a_wait_may_be_longer_than_the_time_out_of_the_clients_socket(
     backend: Backend, key_prefix: str, make: Make
 ) -> None:
     client = backend.client(socket_timeout=0.5)
-    with RedisMessageCoordinator(client, key_prefix, call_timeout=0.6) as coordinator:
+    with RedisMessageCoordinator(client, key_prefix) as coordinator:
         answer, took = timed(lambda: coordinator.receive(WORKER, wait=0.6))
         assert answer is None
         assert took >= 0.6
