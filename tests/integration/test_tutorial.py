@@ -81,6 +81,8 @@ class Reader:
         if first == "echo":
             (self._folder / typed.rpartition(" > ")[2]).write_text(f"{words[0]}\n", "utf-8")
         elif first == "kill":
+            # The terminal said as much of an earlier request: is this one in its hands?
+            self._sees(["leased        1"], lambda: self._tell("inbox", "counter"))
             # The table of the page has what the last heartbeat said: one of four was busy.
             self._sees(["1/4"], lambda: "\n".join(self._tell("agents", "--once").split()))
             self._programs["staff.py 1"].kill()

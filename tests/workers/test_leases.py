@@ -252,3 +252,22 @@ def test_the_fetcher_survives_any_error(
         send(coordinator, event(1))
         eventually(lambda: "ZeroDivisionError" in str(worker.health().last_error))
     eventually(lambda: agent.got)
+
+
+@pytest.mark.guarantee("4.2")
+@pytest.mark.backend("valkey", "cluster")
+def test_what_is_acknowledged_while_it_is_renewed_is_not_lost(coordinator: Coordinator) -> None:
+    # given two messages that somebody acknowledged, of which the handler of one has ended
+    desk, [feed] = Desk(2), coordinator.internals.feed([OWN])
+    for number in range(2):
+        send(coordinator, event(number))
+    found, _ = feed.exchange({}, 2, LONG)
+    tasks = [Task(feed, OWN, delivery, time.monotonic() - LONG) for _, delivery in found]
+    assert desk.reserve(0.0) == 2
+    assert desk.put(tasks)
+    assert feed.ack({OWN: [task.delivery for task in tasks]}) == []
+    tasks[0].finished = True
+
+    # then a renewal that comes too late takes the lease of the other for lost, and not of this one
+    Renewer(desk, LONG, None, lambda _: None, Events()).renew()
+    assert [task.lease_lost for task in tasks] == [False, True]
