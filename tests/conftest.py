@@ -21,6 +21,15 @@ TIDY_UP_TIME = 5.0
 OwnServers = Callable[..., LocalServer]
 
 
+_LONGEST = ("integration", "stateful", "chaos", "migrate", "processes")
+"""Folders with tests that take half a minute."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, or one worker of pytest-xdist is left with it at the end."""
+    items.sort(key=lambda item: item.path.parent.name not in _LONGEST)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test that asks for a back end over those that its mark names, or over all."""
     if "backend" not in metafunc.fixturenames:
