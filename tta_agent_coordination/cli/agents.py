@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
+import time
 from contextlib import suppress
 from datetime import datetime
 
@@ -145,6 +145,6 @@ def table(agents: list[Seen]) -> Table:
 
 def watch(look: Look, display: Display) -> None:
     """Show the agents again and again."""
-    pause = threading.Event()
-    while not pause.wait(REFRESH if display.drawn else 0):
+    while True:
         display.show(table(look.agents()), "")
+        time.sleep(REFRESH)
