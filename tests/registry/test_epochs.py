@@ -1,7 +1,12 @@
 """The later registration of an id holds; the earlier one is told, and stops."""
 
+import contextlib
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import count
+from typing import Any
 
 import pytest
 
@@ -11,9 +16,17 @@ from tests.registry.processes import AgentProcess
 from tests.support.backends import Backend
 from tests.support.servers import Client
 from tests.support.waiting import eventually
-from tta_agent_coordination import AgentId, AgentRecord
+from tta_agent_coordination import (
+    Agent,
+    AgentId,
+    AgentRecord,
+    AgentWorker,
+    CoordinatorUnavailableError,
+    RedisAgentRegistry,
+    RedisMessageCoordinator,
+)
 from tta_agent_coordination.keys import Keys
-from tta_agent_coordination.proxy import FaultProxy
+from tta_agent_coordination.proxy import Command, FaultProxy
 from tta_agent_coordination.registry.store import Beat
 
 pytestmark = pytest.mark.guarantee("3.3")
@@ -294,7 +307,125 @@ def test_who_cannot_ask_by_whom_it_was_taken_over_is_told_all_the_same(
     first.on_superseded(told.append)
     first.register(Plain(ONE))
     second.register(Plain(ONE))
-    proxy.drop_reply_of("HGET", times=10**6)
+    asked = count(1)
+
+    def asks_by_whom(command: Command) -> bool:  # before that it asks whether it was itself
+        return command.name == "HGET" and next(asked) > 1
+
+    proxy.drop_reply_of(asks_by_whom, times=10**6)
     assert first.heartbeat(ONE) is False
     assert told == [ONE]
     assert "taken over or ended by another process" in caplog.text
+
+
+@pytest.mark.backend("valkey")
+def test_who_cannot_ask_whether_it_was_itself_asks_again(
+    make: Make, backend: Backend, proxy: FaultProxy
+) -> None:
+    first, second = make(backend.client_through(proxy), call_timeout=0.3), make()
+    told: list[AgentId] = []
+    first.on_superseded(told.append)
+    first.register(Plain(ONE))
+    second.register(Plain(ONE))
+    proxy.drop_reply_of("HGET", times=10**6)
+    with pytest.raises(CoordinatorUnavailableError):
+        first.heartbeat(ONE)
+    assert told == []
+    proxy.heal()
+    eventually(lambda: beats_in_vain(first), timeout=PATIENCE)
+    assert told == [ONE]
+
+
+def beats_in_vain(registry: RedisAgentRegistry) -> bool:
+    """Whether a beat is refused, once there is an answer."""
+    with contextlib.suppress(CoordinatorUnavailableError):
+        return not registry.heartbeat(ONE)
+    return False
+
+
+# Its own registrations ----------------------------------------------------------------------------
+
+
+@pytest.mark.guarantee("3.3", "2.9")
+@pytest.mark.backend("valkey")
+@pytest.mark.parametrize("again", ["the same", "another"])
+def test_a_registration_without_an_answer_does_not_take_over_from_oneself(
+    make: Make, backend: Backend, proxy: FaultProxy, again: str
+) -> None:
+    # given an agent that is registered, and registered again by a call whose answers get lost
+    registry = make(backend.client_through(proxy), call_timeout=0.3)
+    told: list[AgentId] = []
+    registry.on_superseded(told.append)
+    agent = Stateful(ONE, {"n": 1})
+    before = registry.register(agent)
+    proxy.drop_reply_of("EVALSHA", times=10**6)
+    with pytest.raises(CoordinatorUnavailableError):
+        registry.register(agent if again == "the same" else Plain(ONE))
+    proxy.heal()
+    late = make().get(ONE)
+    assert late is not None
+    assert late.epoch > before.epoch, "the server carried it out"
+
+    # then it goes on to beat, and can end it
+    eventually(lambda: is_answered(lambda: registry.heartbeat(ONE)), timeout=PATIENCE)
+    agent.state = {"n": 2}
+    assert registry.heartbeat(ONE)
+    now = make().get(ONE)
+    assert now is not None
+    assert now.last_beat > late.last_beat
+    eventually(lambda: is_answered(lambda: registry.deregister(ONE)), timeout=PATIENCE)
+    assert make().get(ONE) is None
+    assert (told, registry.snapshot()["superseded"]) == ([], [])
+
+
+@pytest.mark.guarantee("3.3", "2.9")
+@pytest.mark.backend("valkey")
+def test_a_registration_without_an_answer_can_be_ended(
+    make: Make, backend: Backend, proxy: FaultProxy
+) -> None:
+    registry = make(backend.client_through(proxy), call_timeout=0.3)
+    agent = Plain(ONE)
+    registry.register(agent)
+    proxy.drop_reply_of("EVALSHA", times=10**6)
+    with pytest.raises(CoordinatorUnavailableError):
+        registry.register(agent)
+    proxy.heal()
+    eventually(lambda: is_answered(lambda: registry.deregister(ONE)), timeout=PATIENCE)
+    assert make().get(ONE) is None
+
+
+def is_answered(call: Callable[[], object]) -> bool:
+    """Whether Redis is there for a call, and it returned something."""
+    with contextlib.suppress(CoordinatorUnavailableError):
+        return bool(call())
+    return False
+
+
+@pytest.mark.backend("fakeredis")
+def test_a_callback_that_hangs_keeps_no_worker_serving(
+    make: Make, client: Client, key_prefix: str, closing: ExitStack
+) -> None:
+    # given two agents that a worker serves, and a callback of the user's that hangs
+    registry, go_on = make(heartbeat_ttl_s=TTL), threading.Event()
+    closing.callback(go_on.set)
+    registry.on_superseded(lambda _agent_id: go_on.wait(PATIENCE))
+    coordinator = closing.enter_context(RedisMessageCoordinator(client, key_prefix))
+    worker = AgentWorker([Idle(ONE), Idle(TWO)], coordinator, registry)
+    closing.enter_context(worker)
+
+    # when both are taken over
+    other = make()
+    for agent_id in (ONE, TWO):
+        other.register(Plain(agent_id))
+
+    # then the worker knows of both, and so does whoever looks
+    eventually(lambda: set(worker.health().superseded) == {ONE, TWO}, timeout=PATIENCE)
+    assert registry.snapshot()["superseded"] == [str(ONE), str(TWO)]
+    go_on.set()
+
+
+class Idle(Agent):
+    """Is served, and sent nothing."""
+
+    def process(self, payload: dict[str, Any]) -> dict[str, Any]:
+        return payload

@@ -5,7 +5,7 @@ import pickle
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -13,7 +13,7 @@ from tests.registry.conftest import Make
 from tests.registry.given import ONE, PATIENCE, TTL, TWO, Hanging, Moody, Plain, Stateful
 from tests.support.backends import Backend
 from tests.support.waiting import eventually, holds_within
-from tta_agent_coordination import AgentId, Liveness, RedisAgentRegistry
+from tta_agent_coordination import AgentId, Liveness, RedisAgentRegistry, threads
 from tta_agent_coordination.proxy import FaultProxy
 
 pytestmark = pytest.mark.guarantee("3.4")
@@ -339,3 +339,51 @@ def in_child(registry: RedisAgentRegistry) -> dict[str, Any]:
     except BaseException as error:  # noqa: BLE001 - the parent shall see it
         return {"error": repr(error)}
     return seen
+
+
+@pytest.mark.guarantee("3.4")
+@pytest.mark.backend("fakeredis")
+def test_a_name_that_is_none_stops_no_beat(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    registry, agent = make(), Plain(ONE, "before")
+    registry.register(agent)
+    registry.register(Plain(TWO))
+    agent.name = cast("str", object())
+    assert registry.heartbeat(ONE)
+    assert registry.heartbeat(TWO)
+    found = make().get(ONE)
+    assert found is not None
+    assert found.name == "before"
+    assert "the name of agent worker:1 could not be asked for" in caplog.text
+
+
+@pytest.mark.guarantee("3.4")
+@pytest.mark.backend("fakeredis")
+def test_beats_go_on_where_no_thread_can_be_started(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # given a process that has as many threads as it may have, with the one for heartbeats
+    registry = make(heartbeat_ttl_s=TTL)
+    registry.register(Stateful(ONE, {"n": 1}))
+    registry.start_heartbeats()
+    spawn = threads.spawn
+
+    def refuse(name: str, *arguments: Any) -> threading.Thread:
+        if name == "heartbeat-hooks":
+            raise RuntimeError("can't start new thread")
+        return spawn(name, *arguments)
+
+    monkeypatch.setattr(threads, "spawn", refuse)
+
+    # then its agents stay alive, and can end
+    eventually(lambda: "agents cannot be asked" in caplog.text, timeout=PATIENCE)
+    beats_on(registry, ONE)
+    assert caplog.text.count("agents cannot be asked") == 1
+
+    # and those that somebody else takes over are told
+    told: list[AgentId] = []
+    registry.on_superseded(told.append)
+    registry.register(Plain(TWO))
+    make().register(Plain(TWO))
+    eventually(lambda: told, timeout=PATIENCE)
+    assert registry.deregister(ONE)
+    assert make().get(ONE) is None

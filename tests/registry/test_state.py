@@ -1,17 +1,21 @@
 """What an agent exports is there for its successor."""
 
+import contextlib
 import logging
+import threading
 from typing import Any
 
 import pytest
 
 from tests.registry.conftest import Later, Make
-from tests.registry.given import ONE, TTL, TWO, Plain, Stateful
+from tests.registry.given import ONE, PATIENCE, TTL, TWO, Plain, Stateful
 from tests.registry.processes import AgentProcess
 from tests.support.backends import Backend
 from tests.support.waiting import eventually
-from tta_agent_coordination import RedisAgentRegistry
+from tta_agent_coordination import CoordinatorUnavailableError, RedisAgentRegistry
+from tta_agent_coordination.proxy import FaultProxy
 from tta_agent_coordination.registry.local import MAX_STATE_BYTES
+from tta_agent_coordination.registry.options import LONGEST_PATIENCE
 
 pytestmark = pytest.mark.guarantee("3.5")
 
@@ -166,3 +170,90 @@ def test_a_new_process_gets_it_from_one_that_was_killed(
         second.end("deregister")
     assert make().list_registered(include_dead=True) == []
     assert successor(make()) == [{"n": 1}], "what was imported is what it exports"
+
+
+# What ends while Redis is away, or slowly ---------------------------------------------------------
+
+
+@pytest.mark.backend("valkey")
+def test_the_last_state_is_kept_for_an_end_that_is_repeated(
+    make: Make, backend: Backend, proxy: FaultProxy
+) -> None:
+    registry = make(backend.client_through(proxy), call_timeout=0.3)
+    agent = Stateful(ONE, {"n": 0})
+    registry.register(agent)
+    agent.state = {"n": 7}
+    ends_in_vain(registry, proxy)
+
+    assert ends_at_last(registry)
+    assert successor(make()) == [{"n": 7}]
+
+
+@pytest.mark.backend("valkey")
+@pytest.mark.parametrize("taken_over", [False, True], ids=["still its own", "taken over"])
+def test_who_ended_in_an_outage_and_is_registered_again_knows_more_than_was_stored(
+    make: Make, backend: Backend, proxy: FaultProxy, *, taken_over: bool
+) -> None:
+    # given an agent whose end Redis was not told of
+    registry = make(backend.client_through(proxy), call_timeout=0.3)
+    agent = Stateful(ONE, {"n": 0})
+    registry.register(agent)
+    agent.state = {"n": 5}
+    ends_in_vain(registry, proxy)
+    if taken_over:
+        somebody, other = make(), Stateful(ONE)
+        somebody.register(other)
+        other.state = {"n": 8}
+        somebody.heartbeat(ONE)
+
+    # then it imports only what somebody else has exported since
+    eventually(lambda: registers(registry, agent), timeout=PATIENCE)
+    assert agent.given == ([{"n": 8}] if taken_over else [])
+
+
+def ends_in_vain(registry: RedisAgentRegistry, proxy: FaultProxy) -> None:
+    """End the registration while Redis cannot be reached; it can be again after that."""
+    proxy.refuse()
+    with pytest.raises(CoordinatorUnavailableError):
+        registry.deregister(ONE)
+    proxy.heal()
+
+
+def ends_at_last(registry: RedisAgentRegistry) -> bool:
+    """End it as soon as Redis can be reached."""
+    ended: list[bool] = []
+
+    def end() -> bool:
+        with contextlib.suppress(CoordinatorUnavailableError):
+            ended.append(registry.deregister(ONE))
+        return bool(ended)
+
+    eventually(end, timeout=PATIENCE)
+    return ended == [True]
+
+
+def registers(registry: RedisAgentRegistry, agent: Stateful) -> bool:
+    with contextlib.suppress(CoordinatorUnavailableError):
+        registry.register(agent)
+        return True
+    return False
+
+
+@pytest.mark.backend("fakeredis")
+def test_the_last_state_may_take_longer_than_a_beat_waits_for_it(make: Make) -> None:
+    registry, agent = make(), Slow(ONE, {"n": 0})
+    registry.register(agent)
+    agent.state = {"n": 9}
+    agent.takes = LONGEST_PATIENCE + 0.3
+    assert registry.deregister(ONE)
+    assert successor(make()) == [{"n": 9}]
+
+
+class Slow(Stateful):
+    """Takes its time to say what its state is."""
+
+    takes = 0.0
+
+    def export_state(self) -> dict[str, Any] | None:
+        threading.Event().wait(self.takes)
+        return super().export_state()

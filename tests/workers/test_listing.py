@@ -104,7 +104,7 @@ def test_a_worker_that_stopped_is_kept_by_nobody(
     del worker
     gc.collect()
     assert [one() for one in left] == [None] * 3
-    assert registry._superseded == ()
+    assert registry._pulse.parting == ()
     assert registry._pulses.get().refreshing == ()
 
 

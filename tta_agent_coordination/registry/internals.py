@@ -39,7 +39,7 @@ class RegistryInternals:
         agents = self._pulses.get().agents
         local = agents.get(agent_id)
         if local is not None and local.load is source:
-            agents.drop(local)
+            agents.part_with(local)
 
     def is_served(self, agent_id: AgentId) -> bool:
         """Whether a worker serves it that has this registry."""
@@ -70,6 +70,15 @@ class RegistryInternals:
     def refresh_loads(self, refresh: Callable[[], object]) -> None:
         """Call `refresh` once a beat, after all hooks and beside the beat."""
         self._pulses.get().refreshing += (refresh,)
+
+    def on_parting(self, callback: Callable[[AgentId], object]) -> None:
+        """Call it at once with each agent that is not ours any more: before what is the user's."""
+        self._pulses.get().parting += (callback,)
+
+    def remove_on_parting(self, callback: Callable[[AgentId], object]) -> None:
+        """Call it no more."""
+        pulse = self._pulses.get()
+        pulse.parting = tuple(known for known in pulse.parting if known != callback)
 
     def refresh_no_loads(self, refresh: Callable[[], object]) -> None:
         """Call it no more."""

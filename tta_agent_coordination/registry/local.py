@@ -60,6 +60,7 @@ class LocalAgent:
     Attributes:
         agent: The object that was registered.
         ttl: Seconds that a beat is good for.
+        registry: What this registry object calls itself.
         epoch: Of its registration; 0 before there is one.
         load: Says how busy it is, from memory, where a worker serves it.
         healthy: What its last health check found.
@@ -69,6 +70,7 @@ class LocalAgent:
 
     agent: Registrable
     ttl: float
+    registry: str = ""
     epoch: int = 0
     load: LoadSource | None = None
     stopping: bool = False
@@ -82,7 +84,7 @@ class LocalAgent:
 
     def __attrs_post_init__(self) -> None:
         """Begin with what is known without asking."""
-        self._said = Registration(self.agent.name, self.ttl)
+        self._said = Registration(self.agent.name, self.ttl, registry=self.registry)
 
     @property
     def agent_id(self) -> AgentId:
@@ -153,13 +155,14 @@ class LocalAgent:
         self.healthy = healthy
         before = self._said
         self._said = Registration(
-            name=self._answer("name", lambda: self.agent.name, otherwise=before.name),
+            name=self._answer("name", self._name, otherwise=before.name),
             ttl=self.ttl,
             status=self._answer("status", self._status, otherwise=before.status),
             capabilities=self._capabilities()
             if strict
             else self._answer("capabilities", self._capabilities, otherwise=before.capabilities),
             process=this_process(),
+            registry=self.registry,
         )
         self.state = self._answer("state", self._state, otherwise=self.state)
 
@@ -188,6 +191,9 @@ class LocalAgent:
             answer.close()
             raise TypeError("health_check is called in a thread: make it an ordinary function")
         return bool(answer)
+
+    def _name(self) -> str:
+        return checks.instance_of("agent.name", self.agent.name, str)
 
     def _status(self) -> str:
         status = getattr(self.agent, "status", None)
@@ -221,6 +227,7 @@ class LocalAgents:
         """Begin with none."""
         self._agents: dict[AgentId, LocalAgent] = {}
         self._epochs: dict[AgentId, int] = {}
+        self._parted: dict[AgentId, LocalAgent] = {}
         self._lock = threading.Lock()
 
     def add(self, local: LocalAgent) -> None:
@@ -230,6 +237,7 @@ class LocalAgents:
             if held is None or held.epoch <= local.epoch:
                 self._agents[local.agent_id] = local
                 self._epochs[local.agent_id] = local.epoch
+                self._parted.pop(local.agent_id, None)
 
     def get(self, agent_id: AgentId) -> LocalAgent | None:
         """Return one."""
@@ -244,6 +252,17 @@ class LocalAgents:
             del self._agents[local.agent_id]
             return True
 
+    def part_with(self, local: LocalAgent) -> None:
+        """Drop one that ends, and remember it until Redis is known to have been told."""
+        self.drop(local)
+        with self._lock:
+            self._parted[local.agent_id] = local
+
+    def parted(self, agent_id: AgentId) -> LocalAgent | None:
+        """Return one of whose end Redis may not have been told."""
+        with self._lock:
+            return self._parted.get(agent_id)
+
     def last_epoch(self, agent_id: AgentId) -> int:
         """Return the epoch of the last one of this id, also if it was dropped; 0 if none was."""
         with self._lock:
@@ -254,6 +273,12 @@ class LocalAgents:
         with self._lock:
             if self._epochs.get(agent_id) == epoch:
                 del self._epochs[agent_id]
+
+    def forget_parted(self, local: LocalAgent) -> None:
+        """Forget one of whose end Redis has been told."""
+        with self._lock:
+            if self._parted.get(local.agent_id) is local:
+                del self._parted[local.agent_id]
 
     def all(self) -> list[LocalAgent]:
         """Return all, in the order they came."""

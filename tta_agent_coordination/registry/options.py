@@ -22,6 +22,8 @@ LONGEST_LOOK_INTERVAL = 1.0
 """Seconds between two looks of ``watch`` at most."""
 LONGEST_PATIENCE = 1.0
 """Seconds that a beat waits at most for what agents say of themselves."""
+LAST_PATIENCE = 3.0
+"""Seconds that the end of a registration waits at most for the last state of its agent."""
 SHORTEST_BEAT_TIMEOUT = 1.0
 """Seconds that a beat may take at least: shorter, and a busy machine is taken for a dead one."""
 

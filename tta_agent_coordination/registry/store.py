@@ -37,6 +37,7 @@ class Registration:
         capabilities: What it can do.
         load: How busy it is.
         process: Where it runs.
+        registry: The registry object that said it, by a name that no other has.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Registration:
     capabilities: tuple[AgentCapability, ...] = ()
     load: AgentLoad = attrs.field(factory=AgentLoad)
     process: str = ""
+    registry: str = ""
 
 
 @attrs.frozen
@@ -115,6 +117,12 @@ class Store:
         if raw is None or _is_ended(raw):
             return None
         return _record(str(agent_id).encode(), raw, now)
+
+    def epoch_by(self, registry: str, agent_id: AgentId) -> int | None:
+        """Return the epoch of a registration that holds, if this registry object made it."""
+        _, raw = self._read_one(self._keys["records"], agent_id)
+        stored = None if raw is None or _is_ended(raw) else _parsed(raw)
+        return stored[0] if stored is not None and stored[2].registry == registry else None
 
     def state(self, agent_id: AgentId) -> dict[str, Any] | None:
         """Return what an agent exported last."""
@@ -199,14 +207,22 @@ def _record(name: bytes, raw: bytes, now: int) -> AgentRecord | None:
 
     The last beat of one that was ended is its end.
     """
+    stored = _parsed(raw)
+    try:
+        agent_id = codec.parse_agent_id(name.decode())
+    except ValueError:
+        return None
+    return None if stored is None else _known(agent_id, stored[2], stored[0], stored[1], now)
+
+
+def _parsed(raw: bytes) -> tuple[int, int, Registration] | None:
+    """Return epoch, last beat or end, and what was said; None if it is none of ours."""
     epoch, _, rest = raw.partition(b" ")
     beat, _, body = rest.partition(b" ")
     if beat == _ENDED:
         beat, _, body = body.partition(b" ")[2].partition(b" ")
     try:
-        agent_id = codec.parse_agent_id(name.decode())
-        registration = _converter.structure(json.loads(body), Registration)
-        return _known(agent_id, registration, int(epoch), int(beat), now)
+        return int(epoch), int(beat), _converter.structure(json.loads(body), Registration)
     except Exception:  # noqa: BLE001 - what somebody else wrote is passed over, whatever it is
         return None
 

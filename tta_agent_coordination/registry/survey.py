@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 
 import attrs
 
 from tta_agent_coordination import threads
 from tta_agent_coordination.registry.local import LocalAgent
+
+logger = logging.getLogger("tta_agent_coordination")
 
 
 @attrs.define(eq=False)
@@ -42,6 +45,7 @@ class Survey:
     def __init__(self) -> None:
         """Begin; no thread runs."""
         self._round: _Round | None = None
+        self._refused = False
 
     def take(
         self,
@@ -60,14 +64,37 @@ class Survey:
         if not agents or (self._round is not None and self._round.advances()):
             return
         self._round = _Round(agents, then)
-        aside(self._round.run, patience)
+        try:
+            aside(self._round.run, patience)
+        except RuntimeError as error:
+            self._note_refused(error)
+            return
+        self._refused = False
         self._round.seen_at = self._round.at
 
+    def _note_refused(self, error: RuntimeError) -> None:
+        if not self._refused:  # one line a change, not one a beat
+            logger.warning(
+                "agents cannot be asked how they are, and their last answers hold: %s",
+                error,
+                extra={"event": "agents_not_asked"},
+            )
+        self._refused = True
 
-def aside(call: Callable[[], object], patience: float) -> None:
-    """Call what is the user's in a thread of its own, and wait `patience` seconds for it."""
+
+def aside(call: Callable[[], object], patience: float) -> bool:
+    """Call what is the user's in a thread of its own, and wait `patience` seconds for it.
+
+    Returns:
+        Whether it is over.
+
+    Raises:
+        RuntimeError: No thread can be started.
+    """
 
     def run() -> None:
         call()
 
-    threads.spawn("heartbeat-hooks", run).join(patience)
+    thread = threads.spawn("heartbeat-hooks", run)
+    thread.join(patience)
+    return not thread.is_alive()

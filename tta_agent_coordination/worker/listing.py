@@ -63,7 +63,7 @@ class Listing:
 
     def begin(self, load: Callable[[AgentProxy], AgentLoad]) -> None:
         """Register all; `load` says how busy each is, from memory."""
-        self._registry.on_superseded(self._superseded)
+        self._registry.internals.on_parting(self._superseded)
         self._registry.internals.refresh_loads(self._refresh)
         for agent in self._agents:
             self._registry.register(agent)
@@ -84,7 +84,7 @@ class Listing:
 
     def end(self, talk: Farewell) -> None:
         """End the registrations that are held, and what was begun for them."""
-        self._registry.remove_on_superseded(self._superseded)
+        self._registry.internals.remove_on_parting(self._superseded)
         self._registry.internals.refresh_no_loads(self._refresh)
         while self._sources:
             agent_id, source = self._sources.popitem()
@@ -95,7 +95,7 @@ class Listing:
 
     def let_go(self) -> None:
         """Beat no more for those that are held, and leave their registrations to expire."""
-        self._registry.remove_on_superseded(self._superseded)
+        self._registry.internals.remove_on_parting(self._superseded)
         self._registry.internals.refresh_no_loads(self._refresh)
         while self._sources:
             self._registry.internals.disown(*self._sources.popitem())
