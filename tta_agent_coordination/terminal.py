@@ -144,11 +144,6 @@ class Display:
             self._next_line = self._clock() + PLAIN_INTERVAL
             self._write(f"{sentence}\n")
 
-    @property
-    def drawn(self) -> int:
-        """How many lines of the table stand on the terminal."""
-        return self._drawn
-
     def keep(self) -> None:
         """Leave the table as it stands; what follows goes below."""
         self._drawn = 0
