@@ -2,6 +2,7 @@
 
 import threading
 import time
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -11,9 +12,12 @@ from tests.registry.conftest import Later, Make
 from tests.registry.given import ONE, PATIENCE, TWO, Hanging, Moody, Plain
 from tests.support.waiting import eventually
 from tta_agent_coordination import AgentRecord, Liveness, RecoverySummary, RestartPolicy
+from tta_agent_coordination.registry import recovery as recovery_module
+from tta_agent_coordination.registry.recovery import Recovery
 
 pytestmark = pytest.mark.guarantee("3.1")
 
+NOW = datetime.now(UTC)
 EAGER = RestartPolicy(backoff_base=0)
 """Restarts without a pause."""
 
@@ -146,6 +150,45 @@ def test_it_is_tried_again_when_the_window_has_passed(make: Make, later: Later) 
     assert supervisor.detect_and_recover().restarted == (ONE,)
     assert supervisor.detect_and_recover().given_up == (ONE,)
     eventually(lambda: supervisor.detect_and_recover().restarted, timeout=PATIENCE)
+
+
+@pytest.mark.backend("fakeredis")
+def test_the_last_restart_gets_its_time_before_it_is_given_up(make: Make, later: Later) -> None:
+    make(heartbeat_ttl_s=10).register(Plain(ONE))
+    later(25)
+    supervisor = make(restart_policy=RestartPolicy(limit=1, backoff_base=60))
+    supervisor.on_unhealthy(lambda _record: None)
+    assert supervisor.detect_and_recover().restarted == (ONE,)
+    assert supervisor.detect_and_recover().waiting == (ONE,)
+
+
+class Hours:
+    """A clock that the test moves, in place of the module `time`."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_one_that_was_given_up_stays_so_for_a_whole_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    # given an agent that two restarts within a window did not help
+    hours, record = Hours(), AgentRecord(ONE, "one", 1, Liveness.DEAD, NOW, NOW, 30.0)
+    monkeypatch.setattr(recovery_module, "time", hours)
+    done: list[str] = []
+    recovery = Recovery(RestartPolicy(limit=2, window=100, backoff_base=10))
+    recovery.hook(lambda _one: done.append("restart"), lambda _one: done.append("fallback"))
+    for hours.now in range(1000, 1100, 5):
+        recovery.run([record])
+    assert done == ["restart", "restart", "fallback"]
+
+    # then nothing is tried while one of the two is of this window, and it begins anew after it
+    for hours.now in range(1100, 1111, 5):
+        recovery.run([record])
+    assert len(done) == 3
+    for hours.now in range(1115, 1200, 5):
+        recovery.run([record])
+    assert done[3:] == ["restart", "restart", "fallback"]
 
 
 @pytest.mark.backend("fakeredis")

@@ -25,7 +25,8 @@ class RestartPolicy:
     """How often a restart is tried.
 
     Attributes:
-        limit: Restarts of one agent within `window`; after that the fallback is called instead.
+        limit: Restarts of one agent within `window`. After that the fallback is called instead, and
+            none is tried until the last of them is older than `window`.
         window: Seconds.
         backoff_base: Seconds between the first restart and the second; doubled each time.
         backoff_max: Seconds between two restarts at most.
@@ -123,16 +124,18 @@ class Recovery:
         now = time.monotonic()
         while history.restarts and now - history.restarts[0] > self._policy.window:
             history.restarts.popleft()
+        if not history.restarts:
             history.noted = history.given_up = False
-        if history.in_hand:
-            return "waiting"
         if history.given_up:
             return "given_up"
+        # The last restart gets its time too, before it is said to have failed.
+        if history.in_hand or (
+            history.restarts and now - history.restarts[-1] < self._pause(history)
+        ):
+            return "waiting"
         if len(history.restarts) >= self._policy.limit:
             history.in_hand = True
             return "giving_up"
-        if history.restarts and now - history.restarts[-1] < self._pause(history):
-            return "waiting"
         history.restarts.append(now)
         history.in_hand = True
         return "restarted"
