@@ -1,5 +1,6 @@
 """What a user writes: an agent with ``process``, or with handlers."""
 
+import re
 import threading
 import time
 from typing import Any
@@ -154,6 +155,21 @@ def test_methods_are_chosen_by_topic_and_type_in_the_order_of_definition() -> No
     assert agent.handle(message(REQUEST, "bills")) is None
     assert agent.handle(message(REQUEST, "other")) == {"text": "hello Ada"}
     assert agent.handle(message(REQUEST)) == {"text": "hello Ada"}
+
+
+@pytest.mark.parametrize(
+    ("misplaced", "instead"),
+    [
+        ("orders.*", '(topic="orders.*")'),
+        (EVENT, "(message_type=MessageType.EVENT)"),
+        (Greeter.process, "(topic=…) or @{}(message_type=…)"),
+    ],
+)
+def test_what_is_handled_is_given_by_name(misplaced: Any, instead: str) -> None:
+    for name, decorator in (("handles", handles), ("on", Greeter().on)):
+        hint = f"{name} takes its arguments by name: write @{name}{instead.format(name)}"
+        with pytest.raises(TypeError, match=f"^{re.escape(hint)}$"):
+            decorator(misplaced)
 
 
 def test_a_subclass_may_replace_or_silence_a_handler() -> None:

@@ -7,7 +7,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, Never, TypeVar, cast
 
 import attrs
 
@@ -192,23 +192,41 @@ _MARK = "__tta_handles__"
 
 
 def handles(
-    *, message_type: MessageType | None = None, topic: str | None = None
+    *misplaced: Never, message_type: MessageType | None = None, topic: str | None = None
 ) -> Callable[[HandlerT], HandlerT]:
     """Mark a method of an `Agent` as the handler of some messages, in place of ``process``.
 
     Args:
+        misplaced: Nothing: what it handles is given by name.
         message_type: Only messages of this type.
         topic: Only messages of this topic; one that ends in ``*`` stands for all that begin so.
 
     Returns:
         A decorator for a method that takes the `AgentMessage`.
+
+    Raises:
+        TypeError: An argument was given without its name, or the method as the only one.
     """
+    _check_by_name("handles", misplaced)
 
     def mark(method: HandlerT) -> HandlerT:
         setattr(method, _MARK, (message_type, topic))
         return method
 
     return mark
+
+
+def _check_by_name(decorator: str, misplaced: tuple[object, ...]) -> None:
+    """Refuse what was given without a name, and say how to write it."""
+    if not misplaced:
+        return
+    given = misplaced[0]
+    hint = f"@{decorator}(topic=…) or @{decorator}(message_type=…)"
+    if isinstance(given, MessageType):  # before str, which it is too
+        hint = f"@{decorator}(message_type=MessageType.{given.name})"
+    elif isinstance(given, str):
+        hint = f'@{decorator}(topic="{given}")'
+    raise TypeError(f"{decorator} takes its arguments by name: write {hint}")
 
 
 def _marked(kind: type) -> Iterator[tuple[str, tuple[MessageType | None, str | None]]]:
@@ -252,18 +270,24 @@ class Agent(AgentProxy):
             setattr(self, name, value)
 
     def on(
-        self, *, message_type: MessageType | None = None, topic: str | None = None
+        self,
+        *misplaced: Never,
+        message_type: MessageType | None = None,
+        topic: str | None = None,
     ) -> Callable[[HandlerT], HandlerT]:
         """Register a function as the handler of some messages, in place of ``process``.
 
         Args:
+            misplaced: Nothing: what it handles is given by name.
             message_type: Only messages of this type.
             topic: Only messages of this topic; one that ends in ``*`` stands for all that begin
                 so.
 
         Raises:
-            TypeError: The function cannot be called with a message alone.
+            TypeError: The function cannot be called with a message alone; or an argument was given
+                without its name.
         """
+        _check_by_name("on", misplaced)
 
         def register(function: HandlerT) -> HandlerT:
             self._routes.append(_Route(function, message_type, topic))
