@@ -246,6 +246,26 @@ def test_a_replayed_message_is_as_if_sent_anew(
     assert coordinator.ack(WORKER, again.token)
 
 
+@pytest.mark.parametrize("to", [None, ONE])
+@pytest.mark.parametrize("names", [None, ["no-such-message"]])
+def test_where_none_is_dead_none_is_replayed_and_no_inbox_is_listed_for_it(
+    coordinator: RedisMessageCoordinator, names: list[str] | None, to: AgentId | None
+) -> None:
+    assert coordinator.replay_dead_letters(WORKER, message_ids=names, to=to) == 0
+    assert coordinator.inboxes() == []
+
+
+def test_a_replay_lists_the_inbox_again(
+    coordinator: RedisMessageCoordinator, make: Make, client: Client, key_prefix: str
+) -> None:
+    bury(coordinator, 0)
+    client.delete(Keys(key_prefix).inboxes)
+
+    assert make().replay_dead_letters(WORKER) == 1
+
+    assert coordinator.inboxes() == [WORKER]
+
+
 def test_only_those_named_are_replayed(coordinator: RedisMessageCoordinator) -> None:
     bury(coordinator, *range(5))
     ids = [letter.message_id for letter in coordinator.dead_letters(WORKER)]

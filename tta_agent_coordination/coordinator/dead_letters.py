@@ -54,10 +54,10 @@ class DeadLetters:
         limit: int | None,
     ) -> int:
         """Make dead letters receivable again, here or in the inbox of `to`."""
-        if limit == 0:
-            return 0
+        if limit == 0 or not self._has_any(agent_id):
+            return 0  # nor is an inbox noted that may be there only by a slip of the pen
         if to is None or to == agent_id:
-            self._directory.note((agent_id,))
+            self._directory.note((agent_id,))  # first, lest a crash leaves messages that none finds
             move = partial(self._replay_here, agent_id)
         else:
             move = partial(self._replay_to, agent_id, to)
@@ -65,6 +65,10 @@ class DeadLetters:
             return self._replay_oldest(agent_id, move, limit)
         chosen = dict.fromkeys(map(records.raw_text, message_ids))
         return _moved(move, list(chosen), len(chosen) if limit is None else limit)
+
+    def _has_any(self, agent_id: AgentId) -> bool:
+        key = self._calls.keys.inbox(agent_id)["dead"]
+        return bool(self._calls.link.commands.run(key, Command(("ZCARD", key)))[0])
 
     def _replay_oldest(self, agent_id: AgentId, move: Move, limit: int | None) -> int:
         if limit is None:
