@@ -5,6 +5,7 @@ import redis
 from redis import exceptions
 
 from tests.conftest import OwnServers
+from tta_agent_coordination import RedisMessageCoordinator
 from tta_agent_coordination.errors import (
     ConfigurationError,
     CoordinationError,
@@ -87,6 +88,23 @@ def test_a_script_that_meets_an_error_of_a_real_server(own_server: OwnServers, k
     with pytest.raises(redis.RedisError) as caught:
         server.admin.eval("return redis.call('SET', KEYS[1], '1')", 1, "key")
     assert fault_of(caught.value) is Fault.FULL
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis62"])
+def test_a_database_that_the_server_does_not_have_is_a_mistake_in_the_url(
+    own_server: OwnServers, kind: str
+) -> None:
+    with (
+        RedisMessageCoordinator.from_url(f"{own_server(kind, tcp=True).url}/99") as coordinator,
+        pytest.raises(ConfigurationError, match=r"no database of that number: .*databases"),
+    ):
+        coordinator.inboxes()
+
+
+@pytest.mark.parametrize("text", ["ERR invalid DB index", "DB index is out of range"])
+def test_servers_name_a_wrong_database_in_different_words(text: str) -> None:
+    error = translate(redis.ResponseError(text), Fault.FAILED)
+    assert isinstance(error, ConfigurationError)
 
 
 @pytest.mark.parametrize(

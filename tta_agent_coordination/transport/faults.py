@@ -89,6 +89,9 @@ _BY_CLASS: tuple[tuple[type[Exception], Fault], ...] = (
 _CERTIFICATE_ALERT = re.compile(r"ALERT_(HANDSHAKE_FAILURE|UNKNOWN_CA|\w*CERTIFICATE)")
 """What the server says of ours, as OpenSSL names it."""
 
+_NO_SUCH_DATABASE = re.compile(r"^(ERR )?(DB index is out of range|invalid DB index)")
+"""What a server says to the SELECT of a new connection; it has no code."""
+
 
 def fault_of(error: Exception) -> Fault:
     """Return what `error` means."""
@@ -149,5 +152,10 @@ def _failure(error: Exception) -> CoordinationError:
         return CoordinationError(
             f"what answers does not speak the protocol of Redis: {error}; check the host and the "
             "port: if that port speaks TLS the URL begins with rediss://, and else with redis://"
+        )
+    if _NO_SUCH_DATABASE.search(str(error)):
+        return ConfigurationError(
+            f"Redis has no database of that number: {error}; correct the number at the end of the "
+            "URL, or raise the server's setting databases"
         )
     return CoordinationError(f"Redis answered with an error: {error}")
