@@ -181,7 +181,14 @@ def test_a_named_dead_letter_that_is_not_replayed_gives_status_1(
     assert run("dead", "replay", "analyst", "--id", "dead-1", "--id", "dead-9") == Ran(
         1,
         "1 dead letter replayed to analyst\n",
-        "tta-coordination: 1 of 2 message ids: not found, or there is no room for them\n",
+        "tta-coordination: not replayed: 1 of 2 ids: analyst has no such dead letter, or there is "
+        "no room for it in analyst\n",
+    )
+    assert run("dead", "replay", "analyst", "--id", "dead-9", "--to", "analyst:2") == Ran(
+        1,
+        "0 dead letters replayed to analyst:2\n",
+        "tta-coordination: not replayed: dead-9: analyst has no such dead letter, or there is no "
+        "room for it in analyst:2\n",
     )
 
 
@@ -194,7 +201,7 @@ def test_dead_letters_are_purged(run: Run, coordinator: RedisMessageCoordinator)
     assert named == Ran(
         1,
         "1 dead letter of analyst dropped\n",
-        "tta-coordination: 1 of 2 message ids: not found\n",
+        "tta-coordination: not dropped: 1 of 2 ids: analyst has no such dead letter\n",
     )
     assert (rest.status, rest.document) == (0, {"inbox": "analyst", "purged": 2})
     assert coordinator.stats(INBOX).dead == 0

@@ -127,7 +127,8 @@ def replay_letters(arguments: argparse.Namespace, coordinator: MessageCoordinato
     else:
         output.write([f"{output.counted(replayed, 'dead letter')} replayed to {to}"])
     wanted = (ids or [])[: arguments.limit]
-    return _status(wanted, replayed, "not found, or there is no room for them")
+    why = f"{arguments.inbox} has no such dead letter, or there is no room for it in {to}"
+    return _status(wanted, replayed, "replayed", why)
 
 
 def purge_letters(arguments: argparse.Namespace, coordinator: MessageCoordinator) -> int:
@@ -138,17 +139,18 @@ def purge_letters(arguments: argparse.Namespace, coordinator: MessageCoordinator
         output.write_json({"inbox": str(arguments.inbox), "purged": purged})
     else:
         output.write([f"{output.counted(purged, 'dead letter')} of {arguments.inbox} dropped"])
-    return _status(ids or [], purged, "not found")
+    return _status(ids or [], purged, "dropped", f"{arguments.inbox} has no such dead letter")
 
 
 def _named(arguments: argparse.Namespace) -> list[str] | None:
     return None if arguments.ids is None else list(dict.fromkeys(arguments.ids))
 
 
-def _status(named: list[str], done: int, why: str) -> int:
+def _status(named: list[str], done: int, what: str, why: str) -> int:
     if done >= len(named):
         return 0
-    return output.complain(f"{len(named) - done} of {len(named)} message ids: {why}", MISSING)
+    which = f"{len(named) - done} of {len(named)} ids" if done else ", ".join(named)
+    return output.complain(f"not {what}: {which}: {why}", MISSING)
 
 
 def _found(arguments: argparse.Namespace, coordinator: MessageCoordinator) -> list[DeadLetter]:
