@@ -87,8 +87,11 @@ def _priority(value: object) -> MessagePriority:
     # True equals 1 and would pass for LOW.
     if isinstance(value, int) and not isinstance(value, bool) and value in (1, 5, 9):
         return MessagePriority(value)
+    named = value.upper() if isinstance(value, str) else ""
+    meant = named if named in MessagePriority.__members__ else "NORMAL"
     raise ValueError(
-        f"priority must be LOW (1), NORMAL (5) or HIGH (9), not {checks.describe(value)}"
+        f"priority must be LOW (1), NORMAL (5) or HIGH (9), not {checks.describe(value)}: "
+        f"write MessagePriority.{meant}"
     )
 
 

@@ -2,6 +2,7 @@
 
 import pickle
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import attrs
 import pytest
@@ -51,6 +52,14 @@ def test_names_and_numbers_become_members() -> None:
     message = AgentMessage(A, B, **loose)
     assert message.message_type is MessageType.REQUEST
     assert message.priority is MessagePriority.HIGH
+
+
+@pytest.mark.parametrize(
+    ("wrong", "name"), [("high", "HIGH"), ("LOW", "LOW"), ("urgent", "NORMAL"), (2, "NORMAL")]
+)
+def test_a_wrong_priority_is_told_how_to_write_it(wrong: Any, name: str) -> None:
+    with pytest.raises(ValueError, match=f"not .*{wrong}.*: write MessagePriority.{name}$"):
+        AgentMessage(A, B, priority=wrong)
 
 
 def test_what_it_was_made_from_may_change_later() -> None:
