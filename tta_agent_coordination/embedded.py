@@ -85,7 +85,8 @@ class EmbeddedServer:
 
         Raises:
             ConfigurationError: The extra ``embedded`` is missing, or the server refused to start:
-                an unknown option, a port in use; the message ends with its log.
+                an unknown option, a port in use; the message ends with its log, or with what it
+                says of the port.
             CoordinatorUnavailableError: It did not answer within ``start_timeout``.
         """
         with self._lock:

@@ -6,6 +6,7 @@ the server when it breaks. Linux's parent-death signal follows a thread, not the
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -40,6 +41,7 @@ STOP_TIMEOUT = 5.0
 _PROBE_INTERVAL = 0.005
 _PROBE_TIMEOUT = 0.25
 _LOG_LINES = 5
+_IN_USE = os.strerror(errno.EADDRINUSE)
 _PORTS = range(20_000, 32_768)
 _SOCKET_PATH_LIMIT = 103  # bytes, on macOS; Linux allows four more
 _SETTINGS = ("--daemonize", "no", "--logfile", "", "--save", "", "--appendonly", "no")
@@ -135,7 +137,8 @@ def run_server(
         start_timeout: Seconds to wait for its first answer.
 
     Raises:
-        ConfigurationError: The server refused to start; the message ends with its log.
+        ConfigurationError: The server refused to start; the message ends with its log, or with what
+            it says of a port in use.
         CoordinatorUnavailableError: It did not answer within ``start_timeout``.
     """
     with ExitStack() as undo:
@@ -203,7 +206,7 @@ def _await_answer(server: ServerProcess, address: _Address, log: Path, timeout: 
     pause = threading.Event()
     while not _answers(address, server.pid):
         if not server.is_running:
-            raise ConfigurationError(f"the server did not start: {_last_lines(log)}")
+            raise ConfigurationError(f"the server did not start: {_why(log, address)}")
         if time.monotonic() > deadline:
             text = f"the server did not answer within {timeout} s: {_last_lines(log)}"
             raise CoordinatorUnavailableError(text)
@@ -221,6 +224,12 @@ def _answers(address: _Address, pid: int) -> bool:
         ours = reply.startswith(b"+PONG") and b"\nprocess_id:%d\r" % pid in reply
         return ours or reply.startswith(b"-NOAUTH")
     return False
+
+
+def _why(log: Path, address: _Address) -> str:
+    if not isinstance(address, str) and _IN_USE in log.read_text(errors="replace"):
+        return f"{address[0]}:{address[1]}: {_IN_USE}"  # of its log, all that is of use
+    return _last_lines(log)
 
 
 def _last_lines(log: Path) -> str:
