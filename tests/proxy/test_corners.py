@@ -10,7 +10,8 @@ import pytest
 from tests.conftest import OwnServers
 from tests.proxy.given import SHORT, received
 from tta_agent_coordination.proxy import FaultProxy, relay
-from tta_agent_coordination.proxy.link import End
+from tta_agent_coordination.proxy.faults import Fate
+from tta_agent_coordination.proxy.link import End, Link, connect
 from tta_agent_coordination.proxy.resp import take_frame
 
 pytestmark = pytest.mark.backend("valkey")
@@ -72,6 +73,18 @@ def test_a_reset_is_an_end_like_any_other() -> None:
         end._read()
         assert came == ["closed"]
         end.close()
+
+
+def test_replies_in_a_row_do_not_wait_for_each_other() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        to_server = connect(listener.getsockname())
+        assert to_server is not None
+        from_client, _ = listener.accept()
+    with selectors.DefaultSelector() as selector:
+        link = Link(selector, from_client, to_server, lambda _command: Fate.DELIVER)
+        for end in (from_client, to_server):
+            assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        link.reset()
 
 
 def test_what_nobody_can_read_any_more_is_dropped() -> None:

@@ -46,6 +46,9 @@ class End:
     ) -> None:
         """Watch `sock` with `selector`, and tell what comes and when it ends."""
         sock.setblocking(False)
+        if sock.family != socket.AF_UNIX:
+            # Or a second reply in a row waits until the first is acknowledged, which takes 40 ms.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.is_open = True
         self._selector = selector
         self._socket = sock
