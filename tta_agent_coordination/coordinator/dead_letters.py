@@ -54,10 +54,12 @@ class DeadLetters:
         limit: int | None,
     ) -> int:
         """Make dead letters receivable again, here or in the inbox of `to`."""
-        if limit == 0 or not self._has_any(agent_id):
-            return 0  # nor is an inbox noted that may be there only by a slip of the pen
+        if limit == 0:
+            return 0
         if to is None or to == agent_id:
-            self._directory.note((agent_id,))  # first, lest a crash leaves messages that none finds
+            if not self._directory.is_noted(agent_id) and not self._has_any(agent_id):
+                return 0  # nothing is listed for a name that was mistyped
+            self._directory.note((agent_id,))  # first: what holds a message is listed
             move = partial(self._replay_here, agent_id)
         else:
             move = partial(self._replay_to, agent_id, to)

@@ -46,7 +46,7 @@ class Directory:
             agent_id
             for agent_id in agent_ids
             if agent_id.type != REPLY_TYPE  # it vanishes by itself
-            and now - self._noted.get(agent_id, -policy.INDEX_INTERVAL) >= policy.INDEX_INTERVAL
+            and not self._is_noted(agent_id, now)
         ]
         if late:
             life = milliseconds(policy.INDEX_LIFETIME)
@@ -55,6 +55,13 @@ class Directory:
                 self._noted.clear()
             self._noted.update(dict.fromkeys(late, now))
         return late
+
+    def is_noted(self, agent_id: AgentId) -> bool:
+        """Whether `note` would have nothing to do, by what this process noted itself."""
+        return self._is_noted(agent_id, time.monotonic())
+
+    def _is_noted(self, agent_id: AgentId, now: float) -> bool:
+        return now - self._noted.get(agent_id, -policy.INDEX_INTERVAL) < policy.INDEX_INTERVAL
 
     def note_again(self, agent_ids: Collection[AgentId]) -> None:
         """Note inboxes that the server may have lost, whenever they were noted."""
