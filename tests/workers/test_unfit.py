@@ -77,6 +77,14 @@ def test_so_is_one_whose_constructor_forgot_that_of_agent(
         registry.register(agent)
 
 
+@pytest.mark.parametrize("kind", [Agent, Scripted])
+def test_so_is_a_class_in_place_of_an_agent(kind: Any) -> None:
+    registry = RedisAgentRegistry.from_url("redis://127.0.0.1")
+    text = rf"an agent is needed, not <class .*: make one, {kind.__name__}\(…\)"
+    with registry, pytest.raises(TypeError, match=text):
+        registry.register(kind)
+
+
 def test_so_is_one_that_forgot_itself_and_one_with_such_a_handler(
     coordinator: Coordinator,
 ) -> None:

@@ -318,11 +318,15 @@ class Agent(AgentProxy):
 
 
 def check_made(agent: object) -> None:
-    """Refuse an `Agent` whose own constructor did not call that of `Agent`.
+    """Refuse a class in place of an agent, and an `Agent` that its own constructor made in part.
 
     Raises:
-        TypeError: It did not.
+        TypeError: It is a class; or its constructor did not call that of `Agent`.
     """
+    if isinstance(agent, type):
+        raise TypeError(
+            f"an agent is needed, not {checks.describe(agent)}: make one, {agent.__name__}(…)"
+        )
     if isinstance(agent, Agent) and "_routes" not in vars(agent):
         kind = type(agent).__name__
         raise TypeError(f"{kind} is not ready: call super().__init__(…) in {kind}.__init__")
