@@ -199,6 +199,26 @@ def test_a_worker_that_is_told_to_end_finishes_what_it_has_in_hand(
 
 
 @pytest.mark.guarantee("4.3")
+def test_a_worker_ends_when_two_signals_come_at_once(
+    coordinator: RedisMessageCoordinator, start: Start
+) -> None:
+    # given processes with idle threads, which may be given the signals in place of the main one
+    agents = [AgentId("greeter", f"p{number}") for number in range(8)]
+    processes = [start("--threads", "8", "--agent", str(agent)) for agent in agents]
+    for agent in agents:
+        send(coordinator, AgentMessage(ASKER, agent, {}))
+    eventually(lambda: len(processes[0].ids("end")) == len(agents), timeout=2 * END_TIMEOUT)
+
+    # when each is told to end twice: by Ctrl-C, say, and by what started it
+    for process in processes:
+        process.signal(signal.SIGINT)
+        process.signal(signal.SIGTERM)
+
+    # then each ends, at the latest by the second, should it have left `run` at the first
+    assert {process.end()[0] for process in processes} <= {0, -signal.SIGTERM}
+
+
+@pytest.mark.guarantee("4.3")
 def test_others_go_on_with_what_a_worker_that_ends_did_not_begin(
     coordinator: RedisMessageCoordinator, start: Start, serve: Serve
 ) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import select
 import signal
 
 from tta_agent_coordination.cli import output
 from tta_agent_coordination.cli.options import Commands, port
 from tta_agent_coordination.embedded import EmbeddedServer
-from tta_agent_coordination.worker.signals import readable_on
+from tta_agent_coordination.worker.signals import noted
 
 DEFAULT_PORT = 6379
 
@@ -34,9 +33,9 @@ def add_to(commands: Commands) -> None:
 def carry_out(arguments: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM."""
     with (
-        readable_on(signal.SIGTERM, signal.SIGINT) as came,
+        noted(signal.SIGTERM, signal.SIGINT) as signals,
         EmbeddedServer(port=arguments.port) as server,
     ):
         output.write([f"{server.url}: Ctrl-C ends it, and all that it holds"])
-        select.select([came], [], [])
+        signals.wait()
     return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import select
 import signal
 import threading
 import time
@@ -36,7 +35,7 @@ from tta_agent_coordination.worker.farewell import Farewell
 from tta_agent_coordination.worker.internals import CutOff, WorkerInternals
 from tta_agent_coordination.worker.listing import Listing, not_told
 from tta_agent_coordination.worker.loop import WorkerLoop
-from tta_agent_coordination.worker.signals import readable_on
+from tta_agent_coordination.worker.signals import noted
 from tta_agent_coordination.worker.tally import Tally
 
 logger = logging.getLogger("tta_agent_coordination")
@@ -202,8 +201,8 @@ class AgentWorker:
         """
         if threading.current_thread() is not threading.main_thread():
             raise ConfigurationError("run() is for the main thread; elsewhere, use start()")
-        with readable_on(signal.SIGTERM, signal.SIGINT) as came, self:
-            select.select([came], [], [])
+        with noted(signal.SIGTERM, signal.SIGINT) as signals, self:
+            signals.wait()
 
     def health(self) -> WorkerHealth:
         """Say how it is."""

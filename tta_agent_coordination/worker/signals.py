@@ -3,42 +3,74 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+_LOOK = 0.5
+"""Seconds after which the main thread lets Python call handlers that are due."""
+
+
+class Signals:
+    """Those that came, a byte of a pipe each."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._reading, self._writing = os.pipe()
+        os.set_blocking(self._writing, False)
+
+    def note(self) -> None:
+        """Note that one came; takes no lock, and never waits."""
+        with suppress(BlockingIOError):  # full: it can be read already
+            os.write(self._writing, b".")
+
+    def has_come(self, timeout: float = 0.0) -> bool:
+        """Whether one came that was not waited for yet; wait up to `timeout` for it."""
+        return bool(select.select([self._reading], [], [], timeout)[0])
+
+    def wait(self) -> None:
+        """Wait for one."""
+        # Of signals that come at once, all may go to another thread. What they leave to do for
+        # Python is left to the main thread, which nothing wakes: it has to look by itself.
+        while not self.has_come(_LOOK):
+            pass
+        os.read(self._reading, 1)
+
+    def close(self) -> None:
+        """Close the pipe."""
+        os.close(self._reading)
+        os.close(self._writing)
+
 
 @contextmanager
-def readable_on(*numbers: signal.Signals) -> Generator[int]:
-    """Yield a file descriptor that can be read once one of these signals came.
+def noted(*numbers: signal.Signals) -> Generator[Signals]:
+    """Note these signals meanwhile, in place of what they do else; for the main thread.
 
     A handler may run between any two bytecodes of the main thread: it takes no lock. In a child
     that is forked meanwhile, signals do what they did before.
     """
     owner = os.getpid()
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
+    signals = Signals()
 
     def note(number: int, _frame: FrameType | None) -> None:
         if os.getpid() != owner:  # the pipe is the parent's, which must not take it for its own
             signal.signal(number, _settable(before[signal.Signals(number)]))
             signal.raise_signal(number)
             return
-        with suppress(BlockingIOError):  # full: it can be read already
-            os.write(writing, b".")
+        signals.note()
 
     before = {number: signal.getsignal(number) for number in numbers}
     try:
         for number in numbers:
             signal.signal(number, note)
-        yield reading
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, _settable(handler))
-        os.close(reading)
-        os.close(writing)
+        signals.close()
 
 
 def _settable(handler: Any) -> Any:
