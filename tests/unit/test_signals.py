@@ -1,5 +1,8 @@
 """Waiting for signals, where none has to be sent."""
 
+import pytest
+
+from tta_agent_coordination.worker import signals as module
 from tta_agent_coordination.worker.signals import Signals
 
 
@@ -34,5 +37,22 @@ def test_more_signals_than_a_pipe_holds_are_noted_without_waiting() -> None:
         for _ in range(100_000):
             signals.note()
         assert signals.has_come()
+    finally:
+        signals.close()
+
+
+@pytest.mark.parametrize(("at_once", "acts"), [(60.0, 0), (0.0, 2)])
+def test_what_comes_at_once_is_no_other_signal(
+    at_once: float, acts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", at_once)
+    acted: list[None] = []
+    signals = Signals()
+    try:
+        with signals.on_another(lambda: acted.append(None)):
+            signals.note()
+            signals.note()
+        assert len(acted) == acts
+        assert not signals.has_come(), "all were read"
     finally:
         signals.close()

@@ -36,6 +36,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--lease", type=float, default=0.6)
     parser.add_argument("--heartbeat-ttl", type=float, default=0.0)
+    parser.add_argument("--drain-timeout", type=float, default=10.0)
+    parser.add_argument("--note-events", action="store_true")
     parser.add_argument("--begins-nothing", action="store_true")
     return parser.parse_args()
 
@@ -80,6 +82,17 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
+class Noting(logging.Handler):
+    """Writes the events of the log into the journal."""
+
+    def __init__(self, agent: Diligent) -> None:
+        super().__init__()
+        self._agent = agent
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._agent.note("log", getattr(record, "event", "-"))
+
+
 def main() -> None:
     options = arguments()
     logging.basicConfig(level=logging.WARNING)
@@ -87,6 +100,10 @@ def main() -> None:
     if options.begins_nothing:
         Desk.take = begins_nothing
     agent = Diligent(AgentId.parse(options.agent), options.journal)
+    if options.note_events:
+        logger = logging.getLogger("tta_agent_coordination")
+        logger.setLevel(logging.INFO)
+        logger.addHandler(Noting(agent))
     coordinator = RedisMessageCoordinator.from_url(
         options.url, options.prefix, retry_attempts=RETRY_ATTEMPTS
     )
@@ -101,7 +118,7 @@ def main() -> None:
         registry,
         threads=options.threads,
         visibility_timeout=options.lease,
-        drain_timeout=10.0,
+        drain_timeout=options.drain_timeout,
     )
     agent.note("ready", "-")
     worker.run()

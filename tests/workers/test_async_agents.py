@@ -255,7 +255,7 @@ def test_a_function_that_does_not_end_is_left_alone_beside_a_coroutine(
     eventually(lambda: held.begun == 1 and {"number": 2} in agent.got)
     with caplog.at_level(logging.WARNING):
         assert not worker.stop()
-    assert "1 handlers run on" in caplog.text
+    assert "1 handler left at work" in caplog.text
     assert held.ended == ["cancelled"]
     stuck.set()
     coordinator.purge(OWN)

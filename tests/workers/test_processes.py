@@ -219,6 +219,46 @@ def test_a_worker_ends_when_two_signals_come_at_once(
 
 
 @pytest.mark.guarantee("4.3")
+def test_another_signal_ends_the_wait_for_handlers(
+    coordinator: RedisMessageCoordinator, start: Start
+) -> None:
+    # given a process that waits for a handler, and has said so
+    process = start("--threads", "1", "--lease", "30", "--drain-timeout", "600", "--note-events")
+    send(coordinator, AgentMessage(ASKER, OWN, {"wait": 600.0}))
+    eventually(lambda: process.ids("begin"), timeout=END_TIMEOUT)
+    process.signal(signal.SIGINT)
+    eventually(lambda: "worker_drains" in process.ids("log"), timeout=END_TIMEOUT)
+
+    # when it gets signals until that makes a difference
+    def has_given_up() -> bool:
+        if "handlers_left" in process.ids("log"):
+            return True
+        process.signal(signal.SIGTERM)
+        return False
+
+    eventually(has_given_up, timeout=END_TIMEOUT)
+
+    # then it ends, or the last of them has ended it
+    status, complaints = process.end()
+    assert status in {0, -signal.SIGTERM}
+    assert "worker greeter:1 waits for 1 handler, for 600 s at most; another signal" in complaints
+    assert "1 handler left at work; the leases will expire" in complaints
+
+
+@pytest.mark.guarantee("4.3")
+def test_signals_that_come_at_once_leave_handlers_their_time(
+    coordinator: RedisMessageCoordinator, start: Start
+) -> None:
+    process = start("--threads", "1", "--lease", "30")
+    send(coordinator, AgentMessage(ASKER, OWN, {"wait": 1.5}))
+    eventually(lambda: process.ids("begin"), timeout=END_TIMEOUT)
+    for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
+        process.signal(number)
+    assert process.end() == (0, "")
+    assert [line[0] for line in process.lines()] == ["ready", "begin", "end", "stopped"]
+
+
+@pytest.mark.guarantee("4.3")
 def test_others_go_on_with_what_a_worker_that_ends_did_not_begin(
     coordinator: RedisMessageCoordinator, start: Start, serve: Serve
 ) -> None:

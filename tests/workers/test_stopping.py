@@ -1,5 +1,7 @@
 """4.3: a worker stops, finishes what it has begun and no more, and can be started again."""
 
+import os
+import signal
 import threading
 import time
 
@@ -115,7 +117,7 @@ def test_stop_without_drain_leaves_handlers_alone(
     assert time.monotonic() - begun < 4.0
     assert task.lease_lost
     assert task.current.lease_lost
-    assert "1 handlers run on" in caplog.text
+    assert "1 handler left at work" in caplog.text
 
     # and one that ends after all is acknowledged, for nobody else has the message yet
     gate.open.set()
@@ -168,6 +170,25 @@ def test_a_stop_without_drain_ends_one_that_drains(coordinator: Coordinator, ser
     assert draining() is False
     gate.open.set()
     eventually(worker.stop)
+
+
+@pytest.mark.guarantee("4.3")
+@ONE_BACKEND
+def test_a_signal_finds_a_worker_that_has_stopped_by_itself(coordinator: Coordinator) -> None:
+    # given a worker that a handler stops, and a signal that comes at the end of that
+    class Ending(Scripted):
+        def stop(self) -> None:
+            super().stop()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    agent = Ending(lambda _: {"stopped": worker.stop()})
+    worker = AgentWorker(agent, coordinator, threads=1)
+    send(coordinator, event(1))
+
+    # then `run` returns
+    worker.run()
+    assert agent.life == ["start", "stop"]
+    assert is_empty(coordinator, OWN)
 
 
 @pytest.mark.guarantee("4.3")

@@ -28,6 +28,7 @@ from tta_agent_coordination.worker.crew import (
     DEFAULT_VISIBILITY,
     Crew,
     WorkerOptions,
+    counted,
     inboxes_of,
 )
 from tta_agent_coordination.worker.depths import Depths
@@ -35,7 +36,7 @@ from tta_agent_coordination.worker.farewell import Farewell
 from tta_agent_coordination.worker.internals import CutOff, WorkerInternals
 from tta_agent_coordination.worker.listing import Listing, not_told
 from tta_agent_coordination.worker.loop import WorkerLoop
-from tta_agent_coordination.worker.signals import noted
+from tta_agent_coordination.worker.signals import AT_ONCE, noted
 from tta_agent_coordination.worker.tally import Tally
 
 logger = logging.getLogger("tta_agent_coordination")
@@ -176,8 +177,8 @@ class AgentWorker:
         if crew is not None and crew.is_handling_here:
             threads.spawn(f"stop-{self._agents[0].agent_id}", partial(self._end, drain))
             return False
-        if crew is not None and not drain:
-            crew.desk.hurry()
+        if not drain:
+            self._hurry()
         with self._changing:
             crew = self._crew
             if crew is not None:
@@ -196,6 +197,8 @@ class AgentWorker:
     def run(self) -> None:
         """Serve in the main thread until SIGTERM or SIGINT, then drain.
 
+        Another signal, a second later or more, ends the drain as `stop(drain=False)` does.
+
         Raises:
             ConfigurationError: This is not the main thread.
         """
@@ -203,6 +206,9 @@ class AgentWorker:
             raise ConfigurationError("run() is for the main thread; elsewhere, use start()")
         with noted(signal.SIGTERM, signal.SIGINT) as signals, self:
             signals.wait()
+            self._announce_drain()
+            with signals.on_another(self._hurry):
+                self.stop()
 
     def health(self) -> WorkerHealth:
         """Say how it is."""
@@ -289,6 +295,22 @@ class AgentWorker:
 
     def _end(self, drain: bool) -> None:
         self.stop(drain)
+
+    def _announce_drain(self) -> None:
+        crew = self._crew
+        if crew is None or not crew.desk.at_work:
+            return
+        logger.info(
+            "worker %s waits for %s, for %g s at most; another signal, %g s from now or later, "
+            "stops it without waiting",
+            self._name, counted(crew.desk.at_work), self._options.drain_timeout, AT_ONCE,
+            extra={"event": "worker_drains", "worker": self._name},
+        )  # fmt: skip
+
+    def _hurry(self) -> None:
+        crew = self._crew
+        if crew is not None:
+            crew.desk.hurry()
 
     def _disband(self, crew: Crew, drain_timeout: float) -> None:
         end = time.monotonic() + drain_timeout

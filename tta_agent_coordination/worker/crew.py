@@ -153,8 +153,8 @@ class Crew:
         threads.join(self._renewing, _JOIN_TIMEOUT)
         if not drained:
             logger.warning(
-                "%d handlers run on; their leases will expire",
-                self.desk.busy,
+                "%s left at work; the leases will expire",
+                counted(self.desk.busy),
                 extra={"event": "handlers_left", "worker": self._name, "count": self.desk.busy},
             )
             self._renewer.give_up()
@@ -265,6 +265,11 @@ class Crew:
 
     def _note_raised(self, text: str) -> None:
         self.last_error = text
+
+
+def counted(handlers: int) -> str:
+    """Return a number of handlers, in words."""
+    return f"{handlers} handler{'' if handlers == 1 else 's'}"
 
 
 def inboxes_of(agents: Iterable[AgentProxy]) -> list[AgentId]:

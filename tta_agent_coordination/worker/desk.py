@@ -134,6 +134,11 @@ class Desk:
         return self._busy
 
     @property
+    def at_work(self) -> int:
+        """How many of them have begun, and not ended yet."""
+        return self._busy - len(self._tasks)
+
+    @property
     def free(self) -> int:
         """How many handlers can be reserved."""
         return self._free

@@ -5,13 +5,21 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import Any
 
+from tta_agent_coordination import threads
+
 _LOOK = 0.5
 """Seconds after which the main thread lets Python call handlers that are due."""
+AT_ONCE = 1.0
+"""Seconds. Ctrl-C, passed on by what started the process as well, is still one wish to end."""
+_CAME, _END = b".", b"e"
+_JOIN_TIMEOUT = 10.0
 
 
 class Signals:
@@ -24,8 +32,7 @@ class Signals:
 
     def note(self) -> None:
         """Note that one came; takes no lock, and never waits."""
-        with suppress(BlockingIOError):  # full: it can be read already
-            os.write(self._writing, b".")
+        self._put(_CAME)
 
     def has_come(self, timeout: float = 0.0) -> bool:
         """Whether one came that was not waited for yet; wait up to `timeout` for it."""
@@ -39,10 +46,29 @@ class Signals:
             pass
         os.read(self._reading, 1)
 
+    @contextmanager
+    def on_another(self, act: Callable[[], object]) -> Generator[None]:
+        """Call `act`, in a thread, for each that comes meanwhile, but not at once."""
+        watching = threads.spawn("signals", partial(self._watch, act, time.monotonic()))
+        try:
+            yield
+        finally:
+            self._put(_END)
+            threads.join([watching], _JOIN_TIMEOUT)
+
     def close(self) -> None:
         """Close the pipe."""
         os.close(self._reading)
         os.close(self._writing)
+
+    def _watch(self, act: Callable[[], object], since: float) -> None:
+        while os.read(self._reading, 1) == _CAME:
+            if time.monotonic() - since >= AT_ONCE:
+                act()
+
+    def _put(self, what: bytes) -> None:
+        with suppress(BlockingIOError):  # full: it can be read already
+            os.write(self._writing, what)
 
 
 @contextmanager
