@@ -66,6 +66,19 @@ def test_an_agent_that_handles_nothing_is_refused(coordinator: Coordinator) -> N
 
 @pytest.mark.guarantee("4.3")
 @ONE_BACKEND
+def test_a_worker_of_a_closed_coordinator_does_not_start(coordinator: Coordinator) -> None:
+    agent = Scripted()
+    worker = AgentWorker(agent, coordinator)
+    coordinator.close()
+    for begin in (worker.start, worker.run, worker.__enter__):
+        with pytest.raises(ConfigurationError, match="is closed: make a new one"):
+            begin()
+    assert agent.life == []
+    assert not worker.health().running
+
+
+@pytest.mark.guarantee("4.3")
+@ONE_BACKEND
 def test_run_is_for_the_main_thread(coordinator: Coordinator) -> None:
     worker = AgentWorker(Scripted(), coordinator)
     with pytest.raises(ConfigurationError, match="main thread"):

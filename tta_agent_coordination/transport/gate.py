@@ -90,6 +90,12 @@ class Gate:
         """Refuse further calls, and end the pauses of those that are retrying."""
         self._closed.set()
 
+    def check_open(self) -> None:
+        """Raise `ConfigurationError` if it is closed."""
+        forks.notice()
+        if self._closed.is_set():
+            raise ConfigurationError(_CLOSED)
+
     def renew(self) -> None:
         """Begin anew in a child: a lock that a thread of the parent held is held there for ever."""
         if not self._closed.is_set():
@@ -131,7 +137,7 @@ class Gate:
         waits = _pauses()
         while time.monotonic() + (pause := next(waits)) < end:
             self._closed.wait(pause)
-            self._check_open()
+            self.check_open()
             try:
                 replies = self._attempt(key, commands, end)
             except Exception as again:  # noqa: BLE001 - as in run
@@ -150,7 +156,7 @@ class Gate:
 
     def _sort(self, error: Exception, *, counted: bool, trial: bool, late: bool = False) -> None:
         """Return when `error` is one that may pass; raise what it means when it is not."""
-        self._check_open()  # that somebody closed the connections is no failure of the server
+        self.check_open()  # that somebody closed the connections is no failure of the server
         fault = fault_of(error)
         one_server = not self._route().spread
         if fault not in _PASSING or (fault is Fault.REDIRECTED and one_server):
@@ -175,7 +181,7 @@ class Gate:
             CoordinatorCircuitOpenError: Redis failed often just now.
             CoordinationError: Redis refuses the connection, and would again.
         """
-        self._check_open()
+        self.check_open()
         self._breaker.check_closed()
         end = time.monotonic() + self._share
         try:
@@ -234,7 +240,7 @@ class Gate:
         Yields:
             The command under way.
         """
-        self._check_open()
+        self.check_open()
         self._breaker.check_closed()
         try:
             pool, connection = self._begin(key, command, *then)
@@ -268,7 +274,7 @@ class Gate:
         Raises:
             CoordinatorUnavailableError: They could not be found out.
         """
-        self._check_open()
+        self.check_open()
         try:
             with until(time.monotonic() + self._call_timeout):
                 return self._route().servers()
@@ -284,7 +290,7 @@ class Gate:
         Raises:
             CoordinatorUnavailableError: It could not be reached, or refused the connection.
         """
-        self._check_open()
+        self.check_open()
         try:
             return self._ask_once(pool, commands)
         except Exception as error:
@@ -315,7 +321,7 @@ class Gate:
             connection = pool.get_connection()
             try:
                 speech.send(connection, commands)
-                self._check_open()  # closing cuts off those under way, and this one came after
+                self.check_open()  # closing cuts off those under way, and this one came after
             except BaseException:
                 connection.disconnect()
                 self._release(pool, connection)
@@ -324,7 +330,7 @@ class Gate:
 
     def _cut_short(self, error: Exception) -> None:
         """Return, after a pause, when `error` is one that may pass; raise what it means if not."""
-        self._check_open()
+        self.check_open()
         fault = fault_of(error)
         if fault not in _PASSING:
             raise translate(error, fault) from error
@@ -340,13 +346,8 @@ class Gate:
         )
 
     def _enter(self) -> bool:
-        self._check_open()
+        self.check_open()
         return self._breaker.admit()
-
-    def _check_open(self) -> None:
-        forks.notice()
-        if self._closed.is_set():
-            raise ConfigurationError(_CLOSED)
 
     def _new_breaker(self) -> Breaker:
         return Breaker(self._name, trial_time=self._call_timeout, events=self._events)

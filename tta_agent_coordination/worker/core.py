@@ -127,8 +127,8 @@ class AgentWorker:
         """Begin to serve; does nothing when it does.
 
         Raises:
-            ConfigurationError: Another worker with the same registry serves one of the agents.
-                Nothing was started.
+            ConfigurationError: Another worker with the same registry serves one of the agents, or
+                the coordinator or the registry is closed. Nothing was started.
             CoordinatorUnavailableError: There is a registry, and Redis cannot be reached. Likewise.
             Exception: What the ``start`` of an agent raises; likewise.
         """
@@ -136,6 +136,7 @@ class AgentWorker:
         with self._changing:
             if self._crew is not None:
                 return
+            self._coordinator.internals.link.commands.check_open()
             if self._listing is not None:
                 self._listing.check_unserved()
             self._lost = ()
@@ -200,7 +201,7 @@ class AgentWorker:
         Another signal, a second later or more, ends the drain as `stop(drain=False)` does.
 
         Raises:
-            ConfigurationError: This is not the main thread.
+            ConfigurationError: This is not the main thread, or `start` refuses.
         """
         if threading.current_thread() is not threading.main_thread():
             raise ConfigurationError("run() is for the main thread; elsewhere, use start()")
