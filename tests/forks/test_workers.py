@@ -255,23 +255,26 @@ def test_what_a_child_inherits_of_a_handler_is_put_away_unsettled(
         begun.release()
         if payload["number"] == 2:
             raise ValueError("the child fails")
+        if payload["number"] == 3:
+            raise SystemExit
         return {}
 
-    worker = serve(Scripted(act), coordinator, threads=2, visibility_timeout=LONG)
+    worker = serve(Scripted(act), coordinator, threads=3, visibility_timeout=LONG)
     put_away: list[Task] = []
     crew = worker._crew
     assert crew is not None
     monkeypatch.setattr(crew.desk, "finish", lambda task, **_: put_away.append(task))
 
     # when it comes to its end, or to an error
-    for number in (1, 2):
+    for number in (1, 2, 3):
         send(coordinator, request(number))
         assert begun.acquire(timeout=LONG)
     eventually(lambda: not any(thread.is_alive() for thread in crew._handlers), timeout=LONG)
 
     # then its thread ends, and nobody is told of anything
     assert put_away == []
-    assert coordinator.stats(OWN).leased == 2
+    assert coordinator.stats(OWN).leased == 3
+    assert worker.health().last_error == "ValueError: the child fails"
     assert is_empty(coordinator, ASKER)
     worker.stop(drain=False)
 

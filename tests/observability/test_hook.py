@@ -8,6 +8,7 @@ import pytest
 
 from tests.observability.given import ONE, Recorder
 from tests.support.strikes import striking
+from tta_agent_coordination import threads
 from tta_agent_coordination.events import (
     AgentSuperseded,
     Event,
@@ -116,6 +117,22 @@ def test_ctrl_c_in_an_observer_ends_the_call_that_it_interrupts(recorder: Record
     events.tell(TOLD)
 
     assert recorder.events == [TOLD]
+
+
+def test_an_observer_ends_no_thread_that_the_user_did_not_start(recorder: Recorder) -> None:
+    events = Events()
+
+    def ends(_event: object) -> None:
+        raise SystemExit
+
+    events.add(ends)
+    events.add(recorder)
+    thread = threads.spawn("test", lambda: events.tell(TOLD))
+    thread.join(10.0)
+
+    assert recorder.events == [TOLD]
+    with pytest.raises(SystemExit):
+        events.tell(TOLD)
 
 
 def test_what_an_observer_does_is_not_told(events: Events, recorder: Recorder) -> None:

@@ -47,6 +47,36 @@ def raising(error: BaseException) -> Callable[[Any], Any]:
     return act
 
 
+def test_an_observer_ends_no_thread_of_a_worker(
+    coordinator: RedisMessageCoordinator, make: Make, serve: Serve
+) -> None:
+    # given an observer that wants every thread to end
+    told: set[str] = set()
+
+    def ends(event: Event) -> None:
+        told.add(event.name)
+        raise SystemExit
+
+    observed = make()
+    observed.events.add(ends)
+    acting = Acting(lambda payload: {"odd": payload["n"] % 2} if payload["n"] else 1 / 0)
+    worker = serve(acting, observed)
+
+    # when it is told of all that threads do
+    for number in range(6):
+        coordinator.send_message(SENDER, ONE, message(number % 3, to=ONE))
+    every = {"message_received", "handler_begun", "handler_ended", "message_acked"}
+    eventually(lambda: told >= {*every, "message_nacked"}, timeout=10.0)
+
+    # then every thread goes on, and no handler seems to be at work
+    for number in range(1, 5):
+        asked = coordinator.request(SENDER, ONE, {"n": number}, timeout=10.0)
+        assert asked.payload == {"odd": number % 2}
+    assert worker._crew is not None
+    assert all(thread.is_alive() for thread in worker._crew.threads)
+    eventually(lambda: worker.health().busy_threads == 0)
+
+
 def test_the_way_of_a_message_is_told_in_order(
     coordinator: RedisMessageCoordinator, recorder: Recorder, serve: Serve
 ) -> None:

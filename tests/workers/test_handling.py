@@ -430,11 +430,23 @@ class UnreadableError(Exception):
         raise RuntimeError
 
 
+class EndingError(Exception):
+    def __str__(self) -> str:
+        raise SystemExit
+
+
 @pytest.mark.guarantee("4.4")
 @pytest.mark.backend("fakeredis", "valkey")
 @pytest.mark.parametrize(
     "error",
-    [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), UnreadableError(), OSError("x" * 9999)],
+    [
+        SystemExit(3),
+        KeyboardInterrupt(),
+        GeneratorExit(),
+        UnreadableError(),
+        EndingError(),
+        OSError("x" * 9999),
+    ],
 )
 def test_nothing_that_a_handler_raises_ends_its_thread(
     coordinator: Coordinator, serve: Serve, error: BaseException

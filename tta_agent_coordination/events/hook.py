@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from tta_agent_coordination.events.kinds import Event
+from tta_agent_coordination.threads import is_for_caller
 
 logger = logging.getLogger("tta_agent_coordination")
 
@@ -86,7 +87,9 @@ class Events:
         what = (observer, event.name)
         try:
             observer(event)
-        except Exception:
+        except BaseException as error:
+            if is_for_caller(error):
+                raise
             if what not in self._failing:  # one line a change, not one an event
                 self._failing.add(what)
                 logger.exception(

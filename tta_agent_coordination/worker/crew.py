@@ -17,7 +17,7 @@ from tta_agent_coordination.coordinator.feed import Feed
 from tta_agent_coordination.doctor.examination import evictions
 from tta_agent_coordination.errors import CoordinatorUnavailableError
 from tta_agent_coordination.identity import AgentId
-from tta_agent_coordination.worker.desk import Desk, Turn
+from tta_agent_coordination.worker.desk import Desk, Task, Turn
 from tta_agent_coordination.worker.farewell import Farewell
 from tta_agent_coordination.worker.fetcher import Fetcher
 from tta_agent_coordination.worker.handling import Handling
@@ -214,15 +214,21 @@ class Crew:
                 [fetcher] = self._fetchers.values()  # which lends because it is the only one
                 fetcher.take_turn(task)
                 continue
-            done = False
-            try:
-                done = self._handling.handle(task)
-            except Exception as error:  # noqa: BLE001 - the lease will pass; the thread goes on
-                self._note_failure(error)
+            self._serve(task)
             if task.inherited:
                 return
-            self.desk.finish(task, acknowledge=done)
             self._fetchers[task.feed].flush_if_parked()
+
+    def _serve(self, task: Task) -> None:
+        done = False
+        try:
+            done = self._handling.handle(task)
+        except BaseException as error:  # noqa: BLE001 - the lease will pass; the thread goes on
+            if not (task.inherited and isinstance(error, SystemExit)):  # so a child may end
+                self._note_failure(error)
+        finally:
+            if not task.inherited:
+                self.desk.finish(task, acknowledge=done)
 
     def _note_poll(self) -> None:
         self._last_poll = time.monotonic()
@@ -236,7 +242,7 @@ class Crew:
         if self._unlooked.acquire(blocking=False):  # once, when Redis has just answered
             self._warn_of_eviction()
 
-    def _note_failure(self, error: Exception) -> None:
+    def _note_failure(self, error: BaseException) -> None:
         self.last_error = f"{type(error).__name__}: {error}"
         away = isinstance(error, CoordinatorUnavailableError)
         stopping = self.desk.stopping

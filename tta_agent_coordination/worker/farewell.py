@@ -34,7 +34,7 @@ class Farewell:
             return True
         return self._found_at is not None and time.monotonic() - self._found_at < _FRESH
 
-    def heard(self, error: Exception) -> None:
+    def heard(self, error: BaseException) -> None:
         """Learn from what went wrong elsewhere."""
         if isinstance(error, CoordinatorUnavailableError):
             self._found_at = time.monotonic()

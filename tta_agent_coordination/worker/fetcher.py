@@ -59,7 +59,7 @@ class Fetcher:
         lends: bool,
         talk: Farewell,
         polled: Callable[[], None],
-        failed: Callable[[Exception], None],
+        failed: Callable[[BaseException], None],
     ) -> None:
         """Fetch from `feed` for `desk`; tell `polled` and `failed` how it goes.
 
@@ -85,7 +85,7 @@ class Fetcher:
         while self._under_way or (self.feed.agent_ids and not self._desk.stopping):
             try:
                 self._turn()
-            except Exception as error:  # noqa: BLE001 - only the desk ends this thread
+            except BaseException as error:  # noqa: BLE001 - only the desk ends this thread
                 self._failed(error)
                 self._paused.wait(_PAUSE * random.uniform(0.5, 1.0))
         self._parked = True  # for good: handlers that run on acknowledge by themselves
@@ -161,7 +161,7 @@ class Fetcher:
                 found = bool(self._read_next())
             # Who found nothing leaves it to that thread to look at other inboxes, or to ask again.
             lend_on = found and self.feed.has_more
-        except Exception as error:  # noqa: BLE001 - as in run, whose thread will meet it, and pause
+        except BaseException as error:  # noqa: BLE001 - as in run, which will meet it
             self._failed(error)
         finally:
             self._desk.return_turn(lend_on=lend_on, under_way=len(self._under_way))

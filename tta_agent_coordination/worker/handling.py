@@ -237,7 +237,7 @@ def _failure(error: BaseException) -> _Failure:
 def _text(error: BaseException) -> str:
     try:
         return str(error)[:LONGEST_ERROR]
-    except Exception as broken:  # noqa: BLE001 - an error of the user's may be anything
+    except BaseException as broken:  # noqa: BLE001 - an error of the user's may be anything
         return f"its text cannot be read: {type(broken).__name__}"
 
 

@@ -29,7 +29,7 @@ class Renewer:
         desk: Desk,
         visibility: float,
         longest: float | None,
-        failed: Callable[[Exception], None],
+        failed: Callable[[BaseException], None],
         events: Events,
     ) -> None:
         """Renew leases of `visibility` seconds; handlers may take `longest` seconds."""
@@ -48,7 +48,7 @@ class Renewer:
         while not self._stopped.wait(self._pause):
             try:
                 self.renew()
-            except Exception as error:  # noqa: BLE001 - only `stop` ends this thread
+            except BaseException as error:  # noqa: BLE001 - only `stop` ends this thread
                 self._failed(error)
 
     def stop(self) -> None:
