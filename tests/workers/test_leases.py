@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.support.backends import Backend
-from tests.support.marks import ALL
+from tests.support.marks import ALL, ONE_BACKEND
 from tests.support.waiting import SLACK, eventually, holds_within
 from tests.workers.conftest import Coordinators
 from tests.workers.given import LONG, OWN, Gate, Payload, Scripted, Serve, event, is_empty, send
@@ -39,6 +39,49 @@ def test_nobody_else_gets_what_a_handler_works_on(coordinator: Coordinator, serv
     assert coordinator.receive(OWN, wait=1.8) is None
     eventually(lambda: is_empty(coordinator, OWN))
     assert (len(agent.got), lost) == (1, [False])
+
+
+@pytest.mark.guarantee("4.2")
+@ONE_BACKEND
+def test_what_comes_when_its_lease_is_over_is_not_begun(
+    coordinator: Coordinator,
+    serve: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # given an answer that comes when somebody else has the message already
+    agent = Scripted()
+    worker = serve(agent, coordinator, threads=1, visibility_timeout=0.3)
+    [fetcher] = worker._crew._fetchers.values()
+    eventually(lambda: fetcher._parked)
+    exchange = fetcher.feed.exchange
+    elsewhere: list[str] = []
+
+    def late(*arguments):
+        heard = exchange(*arguments)
+        if heard[0] and not elsewhere:
+            received = coordinator.receive(OWN, 60.0, wait=LONG)
+            assert received is not None
+            elsewhere.append(received.token)
+        return heard
+
+    monkeypatch.setattr(fetcher.feed, "exchange", late)
+    tasks: list[Task] = []
+    handle = worker._crew._handling.handle
+    monkeypatch.setattr(
+        worker._crew._handling, "handle", lambda task: tasks.append(task) or handle(task)
+    )
+    send(coordinator, event(1))
+
+    # then it is put away, once and for all, and the next message is handled
+    eventually(lambda: tasks and not worker.health().busy_threads)
+    assert agent.got == []
+    assert caplog.text.count("is lost: it was over before its handler began") == 1
+    assert handle(tasks[0]) is False, "nor is it when that is known"
+    assert caplog.text.count("is lost") == 1
+    send(coordinator, event(2))
+    eventually(lambda: [payload["number"] for payload in agent.got] == [2])
+    assert coordinator.ack(OWN, elsewhere[0])
 
 
 @pytest.mark.guarantee("4.2")

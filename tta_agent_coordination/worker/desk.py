@@ -53,6 +53,11 @@ class Task:
         """Of its delivery."""
         return self.delivery.token
 
+    @property
+    def came_late(self) -> bool:
+        """Whether its lease was over when its handler was about to begin."""
+        return self.lease_lost or (self.begun_at or 0.0) >= self.leased_at + self.visibility
+
     def begin(self, stored_at: int, message: AgentMessage) -> MessageInHand:
         """Return what its handler sees, of what was opened."""
         received = partial(self.delivery.received, stored_at, message)

@@ -32,6 +32,7 @@ from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.message import AgentMessage, FailureType, MessageType
 from tta_agent_coordination.worker.desk import Task
 from tta_agent_coordination.worker.loop import WorkerLoop
+from tta_agent_coordination.worker.renewer import lose
 
 logger = logging.getLogger("tta_agent_coordination")
 
@@ -87,6 +88,9 @@ class Handling:
         Raises:
             CoordinationError: It failed, and Redis could not be told: its lease will pass.
         """
+        if task.came_late:
+            self._leave(task)
+            return False
         opened = task.feed.inbox.opened(task.inbox, task.delivery)
         if opened is None:
             task.finished = True
@@ -115,6 +119,12 @@ class Handling:
             error = None  # it has this frame
             set_current(None)
         return True
+
+    def _leave(self, task: Task) -> None:
+        """Begin nothing that somebody else may have by now; to release it would be refused."""
+        task.finished = True
+        if not task.lease_lost:
+            lose(task, "it was over before its handler began", self._events)
 
     def _begin(
         self, agent: AgentProxy, inbox: AgentId, current: CurrentMessage

@@ -104,11 +104,16 @@ class Renewer:
         return True
 
     def _lose(self, task: Task, why: str) -> None:
-        message_id = task.delivery.message_id
-        logger.warning(
-            "the lease of message %s is lost: %s", message_id, why,
-            extra={"event": "lease_lost", "inbox": str(task.inbox), "message_id": message_id},
-        )  # fmt: skip
-        task.lose_lease()
-        if self._events.observers:
-            self._events.tell(LeaseLost(inbox=task.inbox, message_id=message_id, why=why))
+        lose(task, why, self._events)
+
+
+def lose(task: Task, why: str, events: Events) -> None:
+    """Note that the lease of a message is lost, and tell of it."""
+    message_id = task.delivery.message_id
+    logger.warning(
+        "the lease of message %s is lost: %s", message_id, why,
+        extra={"event": "lease_lost", "inbox": str(task.inbox), "message_id": message_id},
+    )  # fmt: skip
+    task.lose_lease()
+    if events.observers:
+        events.tell(LeaseLost(inbox=task.inbox, message_id=message_id, why=why))
