@@ -23,6 +23,7 @@ from tests.workers.given import (
     send,
 )
 from tta_agent_coordination import (
+    Agent,
     AgentId,
     AgentWorker,
     CoordinatorUnavailableError,
@@ -296,6 +297,57 @@ def test_what_the_stop_of_an_agent_raises_is_logged(
         worker.start()
         assert worker.stop() is True
     assert caplog.text.count("stop of agent greeter:1 failed") == 2
+
+
+class Leaving(Scripted):
+    """Wants to end the process when it is stopped."""
+
+    def stop(self) -> None:
+        super().stop()
+        raise SystemExit
+
+
+@pytest.mark.guarantee("4.3")
+@ONE_BACKEND
+def test_an_agent_that_ends_its_thread_keeps_no_other_from_being_stopped(
+    coordinator: Coordinator, caplog: pytest.LogCaptureFixture
+) -> None:
+    agents = [Leaving(), Scripted(agent_id=AgentId("other", "1"))]
+    worker = AgentWorker(agents, coordinator, threads=1)
+
+    # in a thread it goes no further
+    worker.start()
+    assert in_thread(worker.stop, "stopper")() is True
+    assert [agent.life for agent in agents] == [["start", "stop"]] * 2
+    assert "stop of agent greeter:1 failed" in caplog.text
+
+    # in the main one it reaches the caller, when all are stopped
+    worker.start()
+    with pytest.raises(SystemExit):
+        worker.stop()
+    assert [agent.life for agent in agents] == [["start", "stop"] * 2] * 2
+    assert not worker.health().running
+    assert worker.stop() is True
+
+
+@pytest.mark.guarantee("4.3")
+@ONE_BACKEND
+def test_an_asynchronous_hook_may_call_the_stop_that_calls_it(coordinator: Coordinator) -> None:
+    answers: list[bool] = []
+
+    class Stopping(Agent):
+        agent_id = OWN
+
+        async def process(self, payload: Payload) -> Payload:
+            return payload
+
+        async def stop(self) -> None:
+            answers.append(worker.stop())
+
+    worker = AgentWorker(Stopping(), coordinator, threads=1)
+    worker.start()
+    assert in_thread(worker.stop, "stopper")() is True
+    assert answers == [False]
 
 
 @pytest.mark.guarantee("4.3")

@@ -22,6 +22,7 @@ from tta_agent_coordination.coordinator.core import RedisMessageCoordinator
 from tta_agent_coordination.errors import ConfigurationError, CoordinationError
 from tta_agent_coordination.identity import AgentId
 from tta_agent_coordination.registry.core import RedisAgentRegistry
+from tta_agent_coordination.threads import is_for_caller
 from tta_agent_coordination.worker.crew import (
     DEFAULT_DRAIN_TIMEOUT,
     DEFAULT_THREADS,
@@ -171,12 +172,16 @@ class AgentWorker:
 
         Returns:
             Whether every thread has ended. Called by a handler, which cannot wait for itself, it
-            returns False, and another thread does the work.
+            returns False, and another thread does the work. An asynchronous ``start`` or
+            ``stop`` of an agent gets False, and nothing is done: the worker waits for it.
         """
         forks.notice()
         crew = self._crew
         if crew is not None and crew.is_handling_here:
             threads.spawn(f"stop-{self._agents[0].agent_id}", partial(self._end, drain))
+            return False
+        # In the asynchronous `start` or `stop` of an agent, for which this worker waits itself.
+        if self._loop.is_here:
             return False
         if not drain:
             self._hurry()
@@ -184,10 +189,7 @@ class AgentWorker:
             crew = self._crew
             if crew is not None:
                 self._disband(crew, self._options.drain_timeout if drain else 0.0)
-                for agent in self._agents:
-                    self._stop_agent(agent)
-                self._loop.stop()
-                self._left += self._loop.threads
+                self._stop_agents()
                 logger.info(
                     "worker %s has stopped",
                     self._name,
@@ -290,6 +292,16 @@ class AgentWorker:
     def _name(self) -> str:
         return str(self._agents[0].agent_id)
 
+    def _stop_agents(self) -> None:
+        with contextlib.ExitStack() as rest:  # carried out also when Ctrl-C ends one of them
+            rest.callback(self._end_loop)
+            for agent in reversed(self._agents):
+                rest.callback(self._stop_agent, agent)
+
+    def _end_loop(self) -> None:
+        self._loop.stop()
+        self._left += self._loop.threads
+
     def _stop_agent(self, agent: AgentProxy) -> None:
         with _logged(f"stop of agent {agent.agent_id}"):
             self._loop.finish(agent.stop())
@@ -372,5 +384,7 @@ def _logged(what: str) -> Generator[None]:
         yield
     except CoordinationError as error:
         logger.warning("%s failed: %s", what, error, extra={"event": "worker_step_failed"})
-    except Exception:
+    except BaseException as error:
+        if is_for_caller(error):
+            raise
         logger.exception("%s failed", what, extra={"event": "worker_step_failed"})
