@@ -102,6 +102,8 @@ _QUICK = 0.00005
 """Seconds. To wake a handler takes as long as it would need for several such messages."""
 _SLOW = 8 * _QUICK
 """Seconds. What takes longer counts as this: one that took very long says little of the others."""
+_LOOK_UP = 0.5
+"""Seconds after which who waits for all handlers looks up: see `signals.Signals.wait`."""
 _LOOK = 0.002
 """Seconds after which it is looked whether somebody has to be woken after all."""
 
@@ -310,8 +312,11 @@ class Desk:
 
     def wait_until_idle(self, timeout: float) -> bool:
         """Wait for the handlers to finish; whether they did."""
+        end = time.monotonic() + timeout
         with self._lock:
-            self._wait_for(lambda: self._hurried or not self._busy, self.threads, timeout)
+            while self._busy and not self._hurried and (left := end - time.monotonic()) > 0:
+                # In the main thread, Python calls what is due for signals in between.
+                self._wait_for(self._is_left_alone, self.threads, min(left, _LOOK_UP))
             return not self._busy
 
     def dismiss(self) -> None:
@@ -320,6 +325,9 @@ class Desk:
             self._dismissed = True
             while self._idle:
                 self._idle.pop().release()
+
+    def _is_left_alone(self) -> bool:
+        return self._hurried or not self._busy
 
     def _has_turn(self) -> bool:
         if not self._lent or self._turn_taken or self._stopping:
