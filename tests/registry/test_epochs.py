@@ -394,6 +394,46 @@ def test_a_registration_without_an_answer_can_be_ended(
     assert make().get(ONE) is None
 
 
+class Reborn(Stateful):
+    """When it is asked for its last state, somebody registers another one of its id."""
+
+    def __init__(self, registry: RedisAgentRegistry) -> None:
+        super().__init__(ONE, {"n": 1})
+        self._registry = registry
+        self.ends = False
+
+    def export_state(self) -> dict[str, Any] | None:
+        if self.ends:
+            self.ends = False
+            self._registry.register(Plain(ONE, "new"))
+        return self.state
+
+
+@pytest.mark.backend("fakeredis", "valkey")
+def test_the_end_of_one_does_not_end_another_that_was_registered_here_meanwhile(make: Make) -> None:
+    registry = make()
+    agent = Reborn(registry)
+    registry.register(agent)
+    agent.ends = True
+    assert registry.deregister(ONE) is False
+    found = make().get(ONE)
+    assert found is not None
+    assert found.name == "new"
+    assert registry.heartbeat(ONE)
+
+
+@pytest.mark.backend("fakeredis")
+def test_a_callback_that_was_removed_is_called_no_more(make: Make) -> None:
+    first, second = make(), make()
+    told: list[AgentId] = []
+    first.on_superseded(told.append)
+    first.remove_on_superseded(told.append)
+    first.register(Plain(ONE))
+    second.register(Plain(ONE))
+    assert not first.heartbeat(ONE)
+    assert told == []
+
+
 def is_answered(call: Callable[[], object]) -> bool:
     """Whether Redis is there for a call, and it returned something."""
     with contextlib.suppress(CoordinatorUnavailableError):

@@ -127,7 +127,8 @@ class Pulse:
         self.agents.part_with(local)
         self._ask_for_the_last_time(local)
         ended = self._remove(local.agent_id, local.epoch, local.state)
-        if not ended and self._regains(local):
+        # Unless another one was registered here meanwhile: that is not to be ended.
+        if not ended and self.agents.get(local.agent_id) is None and self._regains(local):
             ended = self._remove(local.agent_id, local.epoch, local.state)
         self.agents.forget_parted(local)
         return ended
