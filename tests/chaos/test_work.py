@@ -1,6 +1,7 @@
 """What processes write down of what they do, and of what fails."""
 
 import faulthandler
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -71,8 +72,10 @@ def send_until(work: Work, folder: Path, kind: str) -> None:
     """Send, and tell to finish once something of this kind is written down."""
 
     def tell() -> None:
-        eventually(lambda: kind in kinds(folder))
-        work.told.set()
+        try:
+            eventually(lambda: kind in kinds(folder))
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     telling = threading.Thread(target=tell, name="telling")
     telling.start()

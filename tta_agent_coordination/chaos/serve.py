@@ -39,7 +39,8 @@ def serve(work: Work) -> None:
         Clerk(work), coordinator, threads=THREADS, visibility_timeout=LEASE, drain_timeout=LEASE
     )
     with coordinator, worker:
-        work.told.wait()
+        while work.go_on():
+            work.wait()
 
 
 class Clerk(Agent):

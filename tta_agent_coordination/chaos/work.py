@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -49,7 +50,7 @@ class Work:
         self.name = settings.name
         self.dice = random.Random(settings.seed)
         self.coordinator = self.make(RedisMessageCoordinator)
-        self.told = threading.Event()
+        self._told = False
         self._fork_asked = False
         self._forked: list[int] = []
         self._pause = threading.Event()
@@ -66,15 +67,16 @@ class Work:
         return kind.from_url(*at, consumer_name=self.name, replicas=replicas, **options)
 
     def _finish(self, _number: int, _frame: object) -> None:
-        self.told.set()
+        # No event: the main thread may hold its lock, in a wait, and this would wait for it there.
+        self._told = True
 
     def go_on(self) -> bool:
         """Whether it was not told to finish."""
-        return not self.told.is_set()
+        return not self._told
 
-    def wait(self, seconds: float) -> None:
-        """Do nothing for so long, or until it is told to finish."""
-        self.told.wait(seconds)
+    def wait(self, seconds: float = PAUSE) -> None:
+        """Do nothing for a moment."""
+        time.sleep(seconds)
 
     def __enter__(self) -> Self:
         """Return itself."""
